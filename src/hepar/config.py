@@ -1,0 +1,230 @@
+"""A frozen dataclass per stage, filled from one TOML file; unknown keys are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hepar.errors import ConfigError
+from hepar.registry import nearest
+
+__all__ = [
+    "BackboneConfig",
+    "EvaluateConfig",
+    "HeadConfig",
+    "IngestConfig",
+    "RecipeConfig",
+    "RunConfig",
+    "SplitConfig",
+    "read_config",
+]
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class IngestConfig:
+    """How a source becomes a manifest.
+
+    Attributes:
+        labels_csv: table of labels by patient_id, study_id or series_id; "" for none. A column
+            `mask` in it names a mask file.
+        patient_pattern: regular expression over the relative path; its first group is patient_id.
+        patients_unknown: go on without patient ids, with image-level folds, and say so everywhere.
+        label_order: labels in order of severity, comma-separated; "" to infer it.
+        label_column: name of the label column in a table.
+        mask_values: such as "liver=127,lesion=255"; "" to infer them from the masks.
+        flip_vertical: pictures are stored upside down.
+        allow_gaps: accept a series with missing or unevenly spaced slices.
+        max_megapixels: refuse one slice or picture above this many million pixels.
+        max_megabytes: refuse a file that would decode to more than this many MB.
+    """
+
+    labels_csv: str = ""
+    patient_pattern: str = ""
+    patients_unknown: bool = False
+    label_order: str = ""
+    label_column: str = "label"
+    mask_values: str = ""
+    flip_vertical: bool = False
+    allow_gaps: bool = False
+    max_megapixels: float = 64.0
+    max_megabytes: float = 2048.0
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """How patients are divided.
+
+    Attributes:
+        folds: number of cross-validation folds; fewer patients than folds gives leave-one-out.
+        test: share of patients held out as test partition, 0 for none; 0.2 is the paper's 80/20.
+        seed: of the assignment.
+    """
+
+    folds: int = 5
+    test: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class RecipeConfig:
+    """How pixels become network input.
+
+    Attributes:
+        name: "auto" (liver where every sample has a mask, else ct for HU, else picture) or the name
+            of a recipe.
+        size: side of the square network input in pixels; 0 for the backbone's own.
+    """
+
+    name: str = "auto"
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """Which pretrained network, and where its weights are.
+
+    Attributes:
+        name: from `hepar backbones`.
+        weights: a safetensors file; "" to search; "random" for untrained weights.
+        batch: images per call of the network.
+        workers: threads that decode and preprocess; 0 for one per core.
+        threads: threads inside the network; 0 for one per core.
+    """
+
+    name: str = "efficientnet_lite0"
+    weights: str = ""
+    batch: int = 32
+    workers: int = 0
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """How the head is fitted.
+
+    Attributes:
+        penalties: candidate L2 strengths (inverse of scikit-learn's C), the best chosen by
+            patient-grouped inner folds.
+        inner_folds: number of inner folds.
+        aggregate: how slices become a patient: "mean", "top" (mean of the top_k) or "max".
+        top_k: slices that "top" averages.
+    """
+
+    penalties: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
+    inner_folds: int = 3
+    aggregate: str = "mean"
+    top_k: int = 3
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """How intervals are made.
+
+    Attributes:
+        resamples: bootstrap resamples of patients.
+        level: coverage of the intervals.
+        seed: of the bootstrap.
+    """
+
+    resamples: int = 2000
+    level: float = 0.95
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides the result of `hepar run`."""
+
+    ingest: IngestConfig = field(default_factory=IngestConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    recipe: RecipeConfig = field(default_factory=RecipeConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+
+def _convert(where: str, kind: Any, value: Any) -> Any:
+    """Return `value` as the type a field declares, from TOML or from the text of `--set`."""
+    if typing.get_origin(kind) is tuple:
+        items = value.split(",") if isinstance(value, str) else value
+        inner = typing.get_args(kind)[0]
+        if not isinstance(items, list | tuple):
+            raise ConfigError(f"{where}: expected a list, got {value!r}.")
+        return tuple(_convert(where, inner, item) for item in items)
+    if kind is bool and isinstance(value, str) and value.lower() in {"true", "false"}:
+        return value.lower() == "true"
+    if kind in {int, float} and isinstance(value, str):
+        try:
+            return kind(value)
+        except ValueError:
+            pass
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ConfigError(f"{where}: expected {kind.__name__}, got {value!r}.")
+    return value
+
+
+def _fill(kind: type[Config], values: Mapping[str, Any], where: str) -> Config:
+    known = typing.get_type_hints(kind)
+    filled: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{where}.{key}" if where else key
+        if key not in known:
+            raise ConfigError(
+                f"unknown setting {name!r}. {nearest(key, known)} Known here: {', '.join(known)}."
+            )
+        if dataclasses.is_dataclass(known[key]):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{name}: expected a table [{name}], got {value!r}.")
+            filled[key] = _fill(typing.cast("type[Any]", known[key]), value, name)
+        else:
+            filled[key] = _convert(name, known[key], value)
+    return kind(**filled)
+
+
+def read_config(path: Path | None = None, settings: Iterable[str] = ()) -> RunConfig:
+    """Return the configuration of a run.
+
+    Args:
+        path: a TOML file with a table per stage; None for the defaults.
+        settings: "stage.key=value" texts that win over the file.
+
+    Returns:
+        The configuration, complete and checked.
+
+    Raises:
+        ConfigError: the file is missing or not TOML, a key is unknown, or a value is of a wrong
+            type.
+
+    Example:
+        >>> read_config(settings=["split.folds=3"]).split.folds
+        3
+        >>> read_config(settings=["split.fold=3"])
+        Traceback (most recent call last):
+        hepar.errors.ConfigError: unknown setting 'split.fold'. Did you mean 'folds'? Known here: folds, test, seed.
+    """  # noqa: E501
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigError(f"{path}: expected a TOML file, got none.") from None
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path}: expected a TOML file, got {error}.") from error
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        stage, dot, key = name.strip().partition(".")
+        if not equals or not dot:
+            raise ConfigError(f"--set {setting!r}: expected stage.key=value, as in split.folds=3.")
+        table = values.setdefault(stage, {})
+        if isinstance(table, dict):
+            table[key] = value.strip()
+    return _fill(RunConfig, values, "")

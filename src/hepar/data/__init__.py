@@ -1,0 +1,19 @@
+"""What a patient is: the nouns of a cohort; no file format is decoded here and no torch."""
+
+from hepar.data.labels import LabelSet
+from hepar.data.manifest import Manifest, read_manifest, write_manifest
+from hepar.data.study import Finding, Sample
+from hepar.data.volume import LESION, LIVER, Slice, Volume
+
+__all__ = [
+    "LESION",
+    "LIVER",
+    "Finding",
+    "LabelSet",
+    "Manifest",
+    "Sample",
+    "Slice",
+    "Volume",
+    "read_manifest",
+    "write_manifest",
+]

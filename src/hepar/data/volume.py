@@ -1,0 +1,55 @@
+"""Pixels with their meaning: arrays are (z, y, x), grey values are HU or say that they are not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepar.data.study import Kind
+
+__all__ = ["LESION", "LIVER", "Slice", "Volume"]
+
+LIVER = 1
+"""Mask value of liver, lesions excluded; 0 is everything else."""
+
+LESION = 2
+"""Mask value of a lesion inside the liver."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One axial image as a person reads it: row 0 is anterior, column 0 the patient's right.
+
+    Attributes:
+        pixels: (y, x) grey values, float32 in HU where `kind` is "hu", else uint8 or uint16;
+            inside a recipe also (y, x, channel) float32.
+        kind: "hu" or "picture".
+        mask: (y, x) uint8 with 0, LIVER and LESION; None where there is no mask.
+        spacing_mm: (y, x) pixel size in mm; None where unknown.
+    """
+
+    pixels: NDArray[Any]
+    kind: Kind = "picture"
+    mask: NDArray[np.uint8] | None = None
+    spacing_mm: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """One series: slices stacked from the feet (z = 0) to the head.
+
+    Attributes:
+        voxels: (z, y, x) float32 HU, or grey values where `kind` is "picture"; row 0 is anterior,
+            column 0 the patient's right.
+        spacing_mm: (z, y, x) voxel size in mm; None where unknown.
+        kind: "hu" or "picture".
+        mask: (z, y, x) uint8 with 0, LIVER and LESION; None where there is no mask.
+    """
+
+    voxels: NDArray[Any]
+    spacing_mm: tuple[float, float, float] | None = None
+    kind: Kind = "hu"
+    mask: NDArray[np.uint8] | None = None
