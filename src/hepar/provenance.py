@@ -139,7 +139,7 @@ def read_artefact(path: Path, kind: str) -> dict[str, Any]:
         DataError: the file is missing, is not JSON, is of another kind or schema version.
     """
     try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        document: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(
             f"{path}: expected a {kind} file, got none. Run the stage before."
@@ -154,4 +154,4 @@ def read_artefact(path: Path, kind: str) -> dict[str, Any]:
             f"{path}: expected schema version {SCHEMA_VERSION}, "
             f"got {document.get('schema_version')!r}. Re-run with this version of hepar."
         )
-    return document
+    return dict(document)
