@@ -65,11 +65,14 @@ class SplitConfig:
         folds: number of cross-validation folds; fewer patients than folds gives leave-one-out.
         test: share of patients held out as test partition, 0 for none; 0.2 is the paper's 80/20.
         seed: of the assignment.
+        column: a column of the source table that already holds the split (a fold number or
+            "test"); "" to make one.
     """
 
     folds: int = 5
     test: float = 0.0
     seed: int = 0
+    column: str = ""
 
 
 @dataclass(frozen=True)
@@ -209,7 +212,7 @@ def read_config(path: Path | None = None, settings: Iterable[str] = ()) -> RunCo
         3
         >>> read_config(settings=["split.fold=3"])
         Traceback (most recent call last):
-        hepar.errors.ConfigError: unknown setting 'split.fold'. Did you mean 'folds'? Known here: folds, test, seed.
+        hepar.errors.ConfigError: unknown setting 'split.fold'. Did you mean 'folds'? Known here: folds, test, seed, column.
     """  # noqa: E501
     values: dict[str, Any] = {}
     if path is not None:

@@ -1,0 +1,24 @@
+"""One recipe, in training and service alike: numpy and OpenCV only, no randomness."""
+
+from hepar.preprocess.recipe import (
+    RECIPES,
+    STEPS,
+    Recipe,
+    Step,
+    read_recipe,
+    recipe_from_json,
+    write_recipe,
+)
+from hepar.preprocess.recipes import NetworkInput, make_recipe
+
+__all__ = [
+    "RECIPES",
+    "STEPS",
+    "NetworkInput",
+    "Recipe",
+    "Step",
+    "make_recipe",
+    "read_recipe",
+    "recipe_from_json",
+    "write_recipe",
+]

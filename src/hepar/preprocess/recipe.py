@@ -1,0 +1,124 @@
+"""A recipe: ordered deterministic steps from slice to network input, in training and service."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepar.data import Slice
+from hepar.errors import RecipeError
+from hepar.provenance import digest, read_artefact, write_artefact
+from hepar.registry import Registry, nearest
+
+__all__ = ["RECIPES", "STEPS", "Recipe", "Step", "read_recipe", "recipe_from_json", "write_recipe"]
+
+PIXEL_VERSION = 1
+"""Raised whenever a step gives other numbers for the same parameters; it is part of every key."""
+
+
+class Step(Protocol):
+    """One deterministic operation: a frozen dataclass whose fields are all its parameters."""
+
+    def __call__(self, image: Slice) -> Slice:
+        """Return the slice after this step; the argument is not changed."""
+        ...
+
+
+STEPS: Registry[Callable[..., Step]] = Registry("step", "`hepar info` lists all.")
+RECIPES: Registry[Callable[..., tuple[Step, ...]]] = Registry("recipe", "`hepar info` lists all.")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Ordered steps under a name.
+
+    Attributes:
+        name: as in `--recipe`.
+        steps: applied first to last; the last leaves (y, x, 3) float32 pixels.
+        needs_mask: True where a step looks at the liver mask.
+    """
+
+    name: str
+    steps: tuple[Step, ...]
+
+    @property
+    def needs_mask(self) -> bool:
+        """True where a step looks at the liver mask."""
+        return any(getattr(type(step), "needs_mask", False) for step in self.steps)
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of every step and parameter; features computed under one key agree."""
+        return digest(PIXEL_VERSION, self.to_json()["steps"])
+
+    def apply(self, image: Slice) -> NDArray[np.float32]:
+        """Return network input.
+
+        Args:
+            image: pixels (y, x) with their kind, mask and spacing.
+
+        Returns:
+            (3, H, W) float32, contiguous.
+
+        Raises:
+            RecipeError: a step does not fit the slice, such as a HU window on an 8-bit picture.
+        """
+        for step in self.steps:
+            image = step(image)
+        pixels = image.pixels
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.float32:
+            raise RecipeError(
+                f"recipe {self.name!r}: expected (y, x, 3) float32 after the last step, got "
+                f"{pixels.shape} {pixels.dtype}. End it with 'channels' and 'standardise'."
+            )
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the recipe as JSON-able values; `recipe_from_json` gives an equal recipe back."""
+        names = {thing: name for name, thing in STEPS.items()}
+        steps = [
+            {"step": names[type(step)], **dataclasses.asdict(step)}  # type: ignore[call-overload]
+            for step in self.steps
+        ]
+        return {"name": self.name, "steps": steps}
+
+
+def _freeze(value: Any) -> Any:
+    return tuple(_freeze(item) for item in value) if isinstance(value, list) else value
+
+
+def recipe_from_json(document: Mapping[str, Any]) -> Recipe:
+    """Return the recipe that `Recipe.to_json` described.
+
+    Raises:
+        RecipeError: a parameter is missing or unknown.
+        RegistryError: a step is unknown.
+    """
+    steps = []
+    for entry in document["steps"]:
+        parameters = {key: _freeze(value) for key, value in entry.items() if key != "step"}
+        make = STEPS.get(entry["step"])
+        known = [field.name for field in dataclasses.fields(make)]  # type: ignore[arg-type]
+        for key in parameters:
+            if key not in known:
+                raise RecipeError(
+                    f"step {entry['step']!r}: unknown parameter {key!r}. {nearest(key, known)}"
+                )
+        steps.append(make(**parameters))
+    return Recipe(document["name"], tuple(steps))
+
+
+def write_recipe(path: Path, recipe: Recipe, provenance: Mapping[str, Any]) -> None:
+    """Write `recipe.json`."""
+    write_artefact(path, "recipe", recipe.to_json(), provenance)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read `recipe.json`."""
+    return recipe_from_json(read_artefact(path, "recipe"))

@@ -1,0 +1,126 @@
+"""The recipes that ship: each a function from the kind of pixels and the network to its steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hepar.data import Manifest
+from hepar.data.study import Kind
+from hepar.errors import RecipeError
+from hepar.preprocess.geometry import BodyCrop, LiverCrop, Resize
+from hepar.preprocess.intensity import (
+    Background,
+    Channels,
+    Clahe,
+    Gaussian,
+    HuWindow,
+    HuWindows,
+    LiverScale,
+    PictureScale,
+    Standardise,
+)
+from hepar.preprocess.recipe import RECIPES, Recipe, Step
+
+__all__ = ["NetworkInput", "make_recipe"]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkInput:
+    """What a network asks of its input.
+
+    Attributes:
+        size: side of the square image in pixels.
+        mean: per channel on the 0-1 scale.
+        std: per channel on the 0-1 scale.
+    """
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @property
+    def standardise(self) -> Standardise:
+        """The step that every recipe ends with."""
+        return Standardise(self.mean, self.std)
+
+
+@RECIPES.add("liver")
+def _liver(kind: Kind, network: NetworkInput) -> tuple[Step, ...]:
+    """Only the liver, on the scale of its own median and spread; HU and pictures alike."""
+    del kind
+    return (
+        LiverScale(reach=6.0),
+        Background(value=0.5),
+        LiverCrop(margin=0.02, fill=0.5),
+        Resize(network.size),
+        Channels(),
+        network.standardise,
+    )
+
+
+@RECIPES.add("paper")
+def _paper(kind: Kind, network: NetworkInput) -> tuple[Step, ...]:
+    """The paper's: resize, Gaussian denoising, contrast enhancement, 0-1; the whole slice."""
+    return (
+        HuWindow(level=60, width=400) if kind == "hu" else PictureScale(),
+        Resize(network.size),
+        Gaussian(sigma=1.0),
+        Clahe(clip_limit=2.0, tiles=8),
+        Channels(),
+        network.standardise,
+    )
+
+
+@RECIPES.add("ct")
+def _ct(kind: Kind, network: NetworkInput) -> tuple[Step, ...]:
+    """The body in three HU windows: liver, soft tissue, wide."""
+    del kind
+    return (
+        BodyCrop(threshold=-300, margin=0.02),
+        HuWindows(((60, 200), (40, 400), (40, 1000))),
+        Resize(network.size),
+        network.standardise,
+    )
+
+
+@RECIPES.add("picture")
+def _picture(kind: Kind, network: NetworkInput) -> tuple[Step, ...]:
+    """An 8- or 16-bit picture as it is, whole."""
+    del kind
+    return (PictureScale(), Resize(network.size), Channels(), network.standardise)
+
+
+def make_recipe(name: str, manifest: Manifest, network: NetworkInput) -> Recipe:
+    """Return the recipe called `name` for a cohort and a network.
+
+    Args:
+        name: a registered recipe, or "auto": "liver" where every sample has a mask, else "ct" for
+            HU, else "picture".
+        manifest: the cohort it will be applied to.
+        network: input size, mean and std of the backbone.
+
+    Returns:
+        The recipe; its name is never "auto".
+
+    Raises:
+        RecipeError: the cohort mixes HU and pictures and the recipe cannot take both, or the
+            recipe needs a mask that samples lack.
+        RegistryError: the name is unknown.
+    """
+    kinds = sorted({sample.kind for sample in manifest.samples})
+    if name == "auto":
+        name = "liver" if manifest.has_masks else "ct" if kinds == ["hu"] else "picture"
+    build = RECIPES.get(name)
+    if len(kinds) > 1 and name != "liver":
+        raise RecipeError(
+            f"recipe {name!r}: expected HU or pictures, got a cohort of both. "
+            "Split the source, or give masks and use recipe 'liver'."
+        )
+    recipe = Recipe(name, build(kinds[0], network))
+    bare = [sample.sample_id for sample in manifest.samples if not sample.mask]
+    if recipe.needs_mask and bare:
+        raise RecipeError(
+            f"recipe {name!r}: expected a liver mask for every sample, got {len(bare)} without "
+            f"(first: {bare[0]}). Add masks, or use recipe 'ct' or 'picture'."
+        )
+    return recipe

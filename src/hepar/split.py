@@ -1,0 +1,260 @@
+"""Patients, never images, are divided: a test partition and folds, stratified by label."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hepar.config import SplitConfig
+from hepar.data import Manifest, Sample
+from hepar.errors import LeakageError, SplitError
+from hepar.provenance import digest, read_artefact, write_artefact
+
+__all__ = ["Assignment", "Split", "make_split", "read_split", "write_split"]
+
+Partition = Literal["train", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Where one patient goes.
+
+    Attributes:
+        partition: "train" or "test".
+        fold: the fold that holds the patient out; None in the test partition.
+    """
+
+    partition: Partition
+    fold: int | None
+
+
+@dataclass(frozen=True)
+class Split:
+    """Every patient's place; a patient has one place by construction.
+
+    Attributes:
+        assignments: patient_id -> Assignment.
+        folds: number of folds of the train partition.
+        seed: of the assignment.
+        unit: "patient", or "image" where patient ids are unknown.
+    """
+
+    assignments: Mapping[str, Assignment]
+    folds: int
+    seed: int
+    unit: Literal["patient", "image"] = "patient"
+
+    def of(self, sample: Sample) -> Assignment:
+        """Return the place of a sample's patient.
+
+        Raises:
+            SplitError: the patient is not in the split.
+        """
+        try:
+            return self.assignments[sample.patient_id]
+        except KeyError:
+            raise SplitError(
+                f"patient {sample.patient_id}: expected a patient of the split, got one it does "
+                "not name. Re-run `hepar split`."
+            ) from None
+
+
+def _check_labels(manifest: Manifest) -> None:
+    unlabelled = sum(not sample.label for sample in manifest.samples)
+    if unlabelled:
+        raise SplitError(
+            f"manifest: expected a label on every sample, got {unlabelled} without. "
+            "Give a label column or --labels."
+        )
+    if len(manifest.labels) < 2:
+        raise SplitError(
+            f"manifest: expected two labels or more, got {list(manifest.labels)}. "
+            "A classifier needs something to tell apart."
+        )
+    for label in manifest.labels:
+        carriers = {s.patient_id for s in manifest.samples if s.label == label}
+        if len(carriers) < 2:
+            raise SplitError(
+                f"label {label!r}: expected at least 2 patients who carry it, got {len(carriers)}. "
+                "With the only one held out, nothing is left to learn from; add patients or merge "
+                "labels."
+            )
+
+
+def _shuffled(patients: Sequence[str], seed: int) -> list[str]:
+    """Order patients by a hash of their own id, so that the order of the files does not matter."""
+    return sorted(patients, key=lambda patient: digest(seed, patient))
+
+
+def _strata(manifest: Manifest, seed: int) -> list[list[str]]:
+    """Group patients by their set of labels, rarest group first, each in shuffled order."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for patient, samples in manifest.patients.items():
+        key = tuple(sorted({sample.label for sample in samples}, key=manifest.labels.index))
+        groups.setdefault(key, []).append(patient)
+    ordered = sorted(groups.items(), key=lambda item: (len(item[1]), item[0]))
+    return [_shuffled(patients, seed) for _, patients in ordered]
+
+
+def _take_test(strata: list[list[str]], share: float) -> list[str]:
+    """Return the head of every stratum: `share` of all patients, by largest remainder."""
+    wanted = round(share * sum(map(len, strata)))
+    quotas = [share * len(stratum) for stratum in strata]
+    counts = [int(quota) for quota in quotas]
+    by_remainder = sorted(range(len(strata)), key=lambda i: (counts[i] - quotas[i], i))
+    for i in by_remainder[: max(0, wanted - sum(counts))]:
+        counts[i] += 1
+    return [p for stratum, count in zip(strata, counts, strict=True) for p in stratum[:count]]
+
+
+def _column_places(manifest: Manifest, column: str) -> dict[str, str]:
+    """Return each patient's value in a column, refusing a patient who has two."""
+    values: dict[str, Counter[str]] = {}
+    for sample in manifest.samples:
+        value = sample.extra.get(column, "")
+        values.setdefault(sample.patient_id, Counter())[value] += 1
+    for patient, counts in values.items():
+        if len(counts) > 1:
+            listed = " and ".join(
+                f"{v or '(empty)'} ({n} slices)" for v, n in sorted(counts.items())
+            )
+            raise LeakageError(
+                f"column {column!r}: patient {patient} is in {listed}; a patient belongs to one "
+                "partition and one fold. Correct the column, or leave it out."
+            )
+        value = next(iter(counts))
+        if value not in {"train", "test"} and not value.isdigit():
+            raise SplitError(
+                f"column {column!r}, patient {patient}: expected train, test or a fold number, "
+                f"got {value!r}."
+            )
+    return {patient: next(iter(counts)) for patient, counts in values.items()}
+
+
+def _numbered_folds(places: Mapping[str, str], column: str) -> dict[str, Assignment]:
+    """Take fold numbers as they stand; they must run 0, 1, ... without a gap."""
+    assignments = {
+        patient: Assignment("test", None) if value == "test" else Assignment("train", int(value))
+        for patient, value in places.items()
+        if value != "train"
+    }
+    folds = sorted({a.fold for a in assignments.values() if a.fold is not None})
+    if folds != list(range(len(folds))) or len(folds) < 2 or len(assignments) < len(places):
+        raise SplitError(
+            f"column {column!r}: expected fold numbers 0, 1, ... for every patient not in test, "
+            f"got {sorted(set(places.values()))}."
+        )
+    return assignments
+
+
+def make_split(manifest: Manifest, config: SplitConfig) -> Split:
+    """Divide a cohort's patients into an optional test partition and k folds.
+
+    Patients are stratified by the labels they carry, and ordered by a hash of the seed and their
+    own id, so the result depends neither on the order of the files nor on other patients' names.
+    With fewer patients than folds every patient is left out once.
+
+    Args:
+        manifest: the cohort, every sample labelled.
+        config: folds >= 2, test in [0, 0.9], seed; `column` names a manifest column that already
+            holds the split.
+
+    Returns:
+        The split.
+
+    Raises:
+        SplitError: a label is carried by fewer than two patients, or folds or test are out of
+            range.
+        LeakageError: `column` puts one patient in two places.
+    """
+    _check_labels(manifest)
+    if config.folds < 2:
+        raise SplitError(f"split.folds: expected 2 or more, got {config.folds}.")
+    if not 0 <= config.test <= 0.9:
+        raise SplitError(f"split.test: expected a share from 0 to 0.9, got {config.test}.")
+    unit: Literal["patient", "image"] = "patient" if manifest.patients_known else "image"
+    places = _column_places(manifest, config.column) if config.column else {}
+    if any(value.isdigit() for value in places.values()):
+        assignments = _numbered_folds(places, config.column)
+        folds = 1 + max(place.fold or 0 for place in assignments.values())
+        return Split(assignments, folds, config.seed, unit)
+    strata = _strata(manifest, config.seed)
+    if places:
+        tests = {patient for patient, value in places.items() if value == "test"}
+    else:
+        tests = set(_take_test(strata, config.test))
+    rest = [patient for stratum in strata for patient in stratum if patient not in tests]
+    folds = min(config.folds, len(rest))
+    if folds < 2:
+        raise SplitError(
+            f"split: expected 2 or more patients to train on, got {len(rest)} after "
+            f"{len(tests)} went to test. Add patients or lower split.test."
+        )
+    assignments = {patient: Assignment("test", None) for patient in tests}
+    assignments |= {patient: Assignment("train", i % folds) for i, patient in enumerate(rest)}
+    return Split(assignments, folds, config.seed, unit)
+
+
+def _table(split: Split, manifest: Manifest) -> list[dict[str, Any]]:
+    """Count patients and samples by place and label: what a reader checks a split with."""
+    patients: Counter[tuple[str, int | None, str]] = Counter()
+    samples: Counter[tuple[str, int | None, str]] = Counter()
+    for rows in manifest.patients.values():
+        place = split.of(rows[0])
+        for label in {row.label for row in rows}:
+            patients[place.partition, place.fold, label] += 1
+        for row in rows:
+            samples[place.partition, place.fold, row.label] += 1
+    order = sorted(samples, key=lambda key: (key[0] == "test", key[1] or 0, key[2]))
+    return [
+        {
+            "partition": partition,
+            "fold": fold,
+            "label": label,
+            "patients": patients[partition, fold, label],
+            "samples": samples[partition, fold, label],
+        }
+        for partition, fold, label in order
+    ]
+
+
+def write_split(
+    path: Path, split: Split, manifest: Manifest, provenance: Mapping[str, Any]
+) -> None:
+    """Write `split.json`: every patient's place, and the counts by place and label."""
+    content = {
+        "unit": split.unit,
+        "folds": split.folds,
+        "seed": split.seed,
+        "assignments": {
+            patient: {"partition": place.partition, "fold": place.fold}
+            for patient, place in sorted(split.assignments.items())
+        },
+        "table": _table(split, manifest),
+    }
+    write_artefact(path, "split", content, provenance)
+
+
+def read_split(path: Path) -> Split:
+    """Read `split.json`.
+
+    Raises:
+        SplitError: a place is neither a fold nor test.
+    """
+    document = read_artefact(path, "split")
+    assignments = {}
+    for patient, place in document["assignments"].items():
+        partition, fold = place.get("partition"), place.get("fold")
+        if not (
+            (partition == "test" and fold is None)
+            or (partition == "train" and isinstance(fold, int) and 0 <= fold < document["folds"])
+        ):
+            raise SplitError(
+                f"{path.name}: patient {patient}: expected train with a fold below "
+                f"{document['folds']}, or test without one, got {place}. Re-run `hepar split`."
+            )
+        assignments[patient] = Assignment(partition, fold)
+    return Split(assignments, document["folds"], document["seed"], document["unit"])
