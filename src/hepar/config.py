@@ -120,7 +120,7 @@ class HeadConfig:
         top_k: slices that "top" averages.
     """
 
-    penalties: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
+    penalties: tuple[float, ...] = (1e0, 1e1, 1e2, 1e3, 1e4, 1e5)
     inner_folds: int = 3
     aggregate: str = "mean"
     top_k: int = 3

@@ -22,6 +22,7 @@ __all__ = [
     "HuWindow",
     "HuWindows",
     "LiverScale",
+    "LiverSmooth",
     "PictureScale",
     "Standardise",
 ]
@@ -165,6 +166,34 @@ class Gaussian:
         smooth = cv2.GaussianBlur(
             image.pixels, (0, 0), self.sigma, borderType=cv2.BORDER_REFLECT_101
         )
+        return replace(image, pixels=smooth)
+
+
+@STEPS.add("liver_smooth")
+@dataclass(frozen=True)
+class LiverSmooth:
+    """Smooth inside the liver with a Gaussian that does not look across the liver's edge.
+
+    Every pixel becomes the weighted mean of the liver pixels around it, so neither fat nor the
+    background bleeds in; pixels outside the mask stay as they are.
+
+    Attributes:
+        sigma: in pixels of the array as it is at this step; above 0.
+
+    Source:
+        Normalised convolution: Knutsson and Westin, CVPR 1993.
+    """
+
+    sigma: float
+    needs_mask: ClassVar[bool] = True
+
+    def __call__(self, image: Slice) -> Slice:
+        """Return pixels (y, x)."""
+        inside = liver_of(image, "liver_smooth")
+        weight = inside.astype(np.float32)
+        summed = cv2.GaussianBlur(image.pixels * weight, (0, 0), self.sigma)
+        share = cv2.GaussianBlur(weight, (0, 0), self.sigma)
+        smooth = np.divide(summed, share, out=image.pixels.astype(np.float32), where=inside)
         return replace(image, pixels=smooth)
 
 

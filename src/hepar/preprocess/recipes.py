@@ -16,6 +16,7 @@ from hepar.preprocess.intensity import (
     HuWindow,
     HuWindows,
     LiverScale,
+    LiverSmooth,
     PictureScale,
     Standardise,
 )
@@ -46,13 +47,17 @@ class NetworkInput:
 
 @RECIPES.add("liver")
 def _liver(kind: Kind, network: NetworkInput) -> tuple[Step, ...]:
-    """Only the liver, on the scale of its own median and spread; HU and pictures alike."""
+    """Only the liver, on the scale of its own median and spread, denoised; HU and pictures alike.
+
+    Reach and sigma: docs/adr/0003-liver-recipe.md.
+    """
     del kind
     return (
-        LiverScale(reach=6.0),
+        LiverScale(reach=3.0),
         Background(value=0.5),
         LiverCrop(margin=0.02, fill=0.5),
         Resize(network.size),
+        LiverSmooth(sigma=3.0 * network.size / 224),
         Channels(),
         network.standardise,
     )
