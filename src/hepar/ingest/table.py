@@ -1,0 +1,134 @@
+"""A table of samples: a CSV file with `path`, `label`, `patient_id`, `mask` and more."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from hepar.config import IngestConfig
+from hepar.data import Finding
+from hepar.errors import IngestError
+from hepar.ingest.files import Entry, Source
+from hepar.registry import nearest
+
+__all__ = ["read_rows", "read_table"]
+
+_USED = ("path", "patient_id", "mask", "study_id", "series_id", "slice_index")
+_PERSONAL = re.compile(
+    r"^(patient|person|subject)?[_ -]?(name|first_?name|last_?name|surname|birth.*|dob|accession.*)$"
+    r"|birth|accession|patient_?s?_?name",
+    re.IGNORECASE,
+)
+
+
+def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the column names and the rows of a CSV file, values stripped.
+
+    Raises:
+        IngestError: the file is missing, is not UTF-8 text, has no header or a ragged row.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream, strict=True)
+            columns = [name.strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = columns
+            rows = list(reader)
+    except FileNotFoundError:
+        raise IngestError(f"{path}: expected a CSV table, got no file.") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise IngestError(f"{path}: expected a UTF-8 CSV table, got {error}.") from None
+    for number, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise IngestError(
+                f"{path}: expected {len(columns)} values in line {number}, got another number. "
+                "Quote values that hold a comma."
+            )
+    return columns, [{name: (value or "").strip() for name, value in row.items()} for row in rows]
+
+
+def read_table(path: Path, config: IngestConfig, *, labelled: bool = True) -> Source:
+    """Return the entries of a table; paths in it are relative to the table's folder.
+
+    Args:
+        path: the CSV file. A path in it may be absolute or lead out of the folder, as long as it
+            exists.
+        config: `label_column` names the label.
+        labelled: whether a label column is required; a `mask` column or `labels_csv` stands in.
+
+    Raises:
+        IngestError: a required column is missing, or the table has no row.
+    """
+    columns, rows = read_rows(path)
+    required = ["path"]
+    if labelled and "mask" not in columns and not config.labels_csv:
+        required.append(config.label_column)
+    for name in required:
+        if name not in columns:
+            raise IngestError(
+                f"{path}: expected a column {name!r}, got {', '.join(columns) or 'none'}. "
+                f"{nearest(name, columns) or 'Add it.'}"
+            )
+    if not rows:
+        raise IngestError(f"{path}: expected at least one row, got none.")
+    personal = [name for name in columns if name not in _USED and _PERSONAL.search(name)]
+    findings = [
+        Finding(
+            "personal-column", path.name, f"column {name!r} was left out: it may name a person."
+        )
+        for name in personal
+    ]
+    skipped = {*_USED, config.label_column, *personal}
+    entries = []
+    seen: dict[str, Mapping[str, str]] = {}
+    for number, row in enumerate(rows, start=2):
+        name = row["path"]
+        if not name:
+            findings.append(
+                Finding("no-path", f"{path.name}:{number}", "expected a path, got none.", "refused")
+            )
+        elif name in seen:
+            findings.append(_repeated(path, number, row, seen[name], config.label_column))
+        else:
+            seen[name] = row
+            entries.append(_entry(path, number, row, config.label_column, skipped))
+    return Source(path.parent, tuple(entries), tuple(findings), chosen=True)
+
+
+def _repeated(
+    path: Path, number: int, row: Mapping[str, str], first: Mapping[str, str], label: str
+) -> Finding:
+    name = row["path"]
+    for column in (label, "patient_id"):
+        if row.get(column, "") != first.get(column, ""):
+            raise IngestError(
+                f"{path}: expected one {column} for {name}, got {first[column]!r} and "
+                f"{row[column]!r} (line {number}). Remove the wrong row."
+            )
+    return Finding(
+        "repeated-row",
+        name,
+        f"expected every path once, got it again in line {number}.",
+        "set-aside",
+    )
+
+
+def _entry(path: Path, number: int, row: Mapping[str, str], label: str, skipped: set[str]) -> Entry:
+    index = row.get("slice_index", "")
+    try:
+        slice_index = int(index) if index else None
+    except ValueError:
+        raise IngestError(
+            f"{path}: expected a whole number as slice_index in line {number}, got {index!r}."
+        ) from None
+    return Entry(
+        path=path.parent / row["path"],
+        label=row.get(label, ""),
+        patient_id=row.get("patient_id", ""),
+        mask=path.parent / row["mask"] if row.get("mask") else None,
+        study_id=row.get("study_id", ""),
+        series_id=row.get("series_id", ""),
+        slice_index=slice_index,
+        extra={name: value for name, value in row.items() if name not in skipped and value},
+    )
