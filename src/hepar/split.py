@@ -13,7 +13,7 @@ from hepar.data import Manifest, Sample
 from hepar.errors import LeakageError, SplitError
 from hepar.provenance import digest, read_artefact, write_artefact
 
-__all__ = ["Assignment", "Split", "make_split", "read_split", "write_split"]
+__all__ = ["Assignment", "Split", "make_split", "read_split", "split_table", "write_split"]
 
 Partition = Literal["train", "test"]
 
@@ -198,7 +198,7 @@ def make_split(manifest: Manifest, config: SplitConfig) -> Split:
     return Split(assignments, folds, config.seed, unit)
 
 
-def _table(split: Split, manifest: Manifest) -> list[dict[str, Any]]:
+def split_table(split: Split, manifest: Manifest) -> list[dict[str, Any]]:
     """Count patients and samples by place and label: what a reader checks a split with."""
     patients: Counter[tuple[str, int | None, str]] = Counter()
     samples: Counter[tuple[str, int | None, str]] = Counter()
@@ -233,7 +233,7 @@ def write_split(
             patient: {"partition": place.partition, "fold": place.fold}
             for patient, place in sorted(split.assignments.items())
         },
-        "table": _table(split, manifest),
+        "table": split_table(split, manifest),
     }
     write_artefact(path, "split", content, provenance)
 

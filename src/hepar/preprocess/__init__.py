@@ -1,5 +1,6 @@
 """One recipe, in training and service alike: numpy and OpenCV only, no randomness."""
 
+from hepar.preprocess.liver_finder import find_liver
 from hepar.preprocess.recipe import (
     RECIPES,
     STEPS,
@@ -17,6 +18,7 @@ __all__ = [
     "NetworkInput",
     "Recipe",
     "Step",
+    "find_liver",
     "make_recipe",
     "read_recipe",
     "recipe_from_json",

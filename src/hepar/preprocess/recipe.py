@@ -53,6 +53,11 @@ class Recipe:
         return any(getattr(type(step), "needs_mask", False) for step in self.steps)
 
     @property
+    def size(self) -> int:
+        """Side in pixels of the square network input; 0 where no step resizes."""
+        return max((getattr(step, "size", 0) for step in self.steps), default=0)
+
+    @property
     def key(self) -> str:
         """SHA-256 of every step and parameter; features computed under one key agree."""
         return digest(PIXEL_VERSION, self.to_json()["steps"])

@@ -1,0 +1,103 @@
+"""From samples to network input to features: the same code in training and in service."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepar.backbone import Network, extract_features
+from hepar.config import BackboneConfig
+from hepar.data import Manifest, Sample
+from hepar.errors import RecipeError
+from hepar.ingest import read_slices
+from hepar.preprocess import Recipe, find_liver
+from hepar.provenance import digest
+
+__all__ = ["InputReader", "compute_features", "sample_key"]
+
+
+def sample_key(manifest: Manifest, sample: Sample) -> str:
+    """Return the SHA-256 of everything that decides a sample's pixels and mask."""
+    mask = (sample.mask_sha256, sample.mask_frame, dict(manifest.mask_values))
+    return digest(
+        sample.sha256,
+        sample.frame,
+        sample.kind,
+        mask if sample.mask else None,
+        manifest.flip_vertical and sample.kind == "picture",
+    )
+
+
+@dataclass
+class InputReader:
+    """Reads samples and applies the recipe; remembers which livers were guessed or missing.
+
+    Attributes:
+        manifest: the cohort.
+        recipe: from slice to network input.
+        guess_liver: where a mask is needed and none is named, guess it by rule.
+        guessed: positions in the manifest whose liver was guessed.
+        empty: positions whose slice shows no liver; their input is all zeros and means nothing.
+    """
+
+    manifest: Manifest
+    recipe: Recipe
+    guess_liver: bool = False
+    guessed: set[int] = field(default_factory=set)
+    empty: set[int] = field(default_factory=set)
+
+    def __call__(self, positions: Sequence[int]) -> list[NDArray[np.float32]]:
+        """Return network input (3, H, W) float32 for positions in the manifest.
+
+        Raises:
+            IngestError: a file cannot be read any more.
+            RecipeError: the recipe does not fit a sample, which is named.
+        """
+        samples = [self.manifest.samples[i] for i in positions]
+        slices = read_slices(self.manifest, samples)
+        inputs: list[NDArray[np.float32] | None] = []
+        for i, sample, image in zip(positions, samples, slices, strict=True):
+            if self.recipe.needs_mask:
+                if image.mask is None and self.guess_liver:
+                    image = replace(image, mask=find_liver(image))
+                    self.guessed.add(i)
+                if image.mask is not None and not image.mask.any():
+                    self.empty.add(i)
+                    inputs.append(None)
+                    continue
+            try:
+                inputs.append(self.recipe.apply(image))
+            except RecipeError as error:
+                raise RecipeError(f"sample {sample.sample_id}: {error}") from None
+        blank = np.zeros((3, self.recipe.size, self.recipe.size), np.float32)
+        return [blank if array is None else array for array in inputs]
+
+
+def compute_features(
+    network: Network, reader: InputReader, config: BackboneConfig, cache: Path | None = None
+) -> NDArray[np.float32]:
+    """Return pooled features of every sample of the reader's manifest.
+
+    Args:
+        network: the backbone.
+        reader: gives network input.
+        config: batch, workers.
+        cache: folder that keeps features between runs; None for none.
+
+    Returns:
+        (n, d) float32 in the order of the manifest.
+    """
+    manifest = reader.manifest
+    return extract_features(
+        network,
+        reader.recipe.key,
+        [sample_key(manifest, sample) for sample in manifest.samples],
+        reader,
+        cache=cache,
+        batch=config.batch,
+        workers=config.workers,
+    )
