@@ -203,9 +203,11 @@ def _fit_work(job: _Job, ledger: Ledger, config: RunConfig) -> None:
     from hepar.model import Bundle, InputReader, compute_features, write_bundle
 
     manifest, folder = job.manifest, ledger.folder
-    network = Network(BACKBONES.get(config.backbone.name), job.weights, config.backbone.threads)
+    network = Network.from_weights(job.weights, config.backbone.threads)
     reader = InputReader(manifest, job.recipe)
-    features = compute_features(network, reader, config.backbone, folder / "features")
+    features = compute_features(
+        network, reader, config.backbone, job.weights.sha256, folder / "features"
+    )
     result = cross_validate(features, manifest.samples, job.split, manifest.labels, config.head)
     hashes = {
         "manifest.csv": _hash(ledger, "manifest.csv"),
@@ -221,7 +223,7 @@ def _fit_work(job: _Job, ledger: Ledger, config: RunConfig) -> None:
         labels=manifest.labels,
         recipe=job.recipe,
         graph=network.graph,
-        weights=network.weights_arrays(),
+        weights=network.arrays,
         head=result.head,
         backbone=job.backbone,
         aggregate=config.head.aggregate,

@@ -78,7 +78,11 @@ class InputReader:
 
 
 def compute_features(
-    network: Network, reader: InputReader, config: BackboneConfig, cache: Path | None = None
+    network: Network,
+    reader: InputReader,
+    config: BackboneConfig,
+    weights_key: str = "",
+    cache: Path | None = None,
 ) -> NDArray[np.float32]:
     """Return pooled features of every sample of the reader's manifest.
 
@@ -86,6 +90,7 @@ def compute_features(
         network: the backbone.
         reader: gives network input.
         config: batch, workers.
+        weights_key: SHA-256 of the weights; decides, with the recipe, what the cache may answer.
         cache: folder that keeps features between runs; None for none.
 
     Returns:
@@ -94,7 +99,7 @@ def compute_features(
     manifest = reader.manifest
     return extract_features(
         network,
-        reader.recipe.key,
+        digest(weights_key, digest(network.graph.hex()), reader.recipe.key),
         [sample_key(manifest, sample) for sample in manifest.samples],
         reader,
         cache=cache,

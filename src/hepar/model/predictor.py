@@ -122,4 +122,4 @@ def load_predictor(folder: Path, threads: int = 0) -> Predictor:
         threads: inside the network; 0 for one per core.
     """
     bundle = read_bundle(folder)
-    return Predictor(bundle, Network.from_graph(bundle.graph, bundle.weights, threads=threads))
+    return Predictor(bundle, Network(bundle.graph, bundle.weights, threads))

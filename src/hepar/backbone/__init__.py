@@ -1,0 +1,16 @@
+"""Pretrained networks and where they come from; no torch in here."""
+
+from hepar.backbone.catalog import BACKBONES, BackboneSpec
+from hepar.backbone.features import extract_features
+from hepar.backbone.runtime import Network
+from hepar.backbone.weights import Weights, find_weights, list_weights
+
+__all__ = [
+    "BACKBONES",
+    "BackboneSpec",
+    "Network",
+    "Weights",
+    "extract_features",
+    "find_weights",
+    "list_weights",
+]

@@ -1,0 +1,86 @@
+"""A graph and its weights, bound by name in ONNX Runtime: features without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepar.backbone.graph import parameters, read_graph
+from hepar.backbone.weights import Weights
+from hepar.errors import BackboneError
+
+__all__ = ["Network"]
+
+Floats = NDArray[np.float32]
+
+
+class Network:
+    """A frozen network, ready to run on the CPU.
+
+    Args:
+        graph: bytes of an ONNX graph without weights.
+        arrays: initializer name -> array; float16 is widened to float32.
+        threads: inside the network; 0 for one per core.
+
+    Raises:
+        BackboneError: arrays are missing or the graph cannot be opened.
+    """
+
+    def __init__(self, graph: bytes, arrays: Mapping[str, NDArray[Any]], threads: int = 0) -> None:
+        import onnxruntime
+
+        needed = parameters(graph)
+        missing = [name for name in needed if name not in arrays]
+        if missing:
+            raise BackboneError(
+                f"network: expected {len(needed)} arrays, got {len(missing)} missing "
+                f"(first: {missing[0]!r}). Use the weights of this graph."
+            )
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        full = [np.ascontiguousarray(arrays[name], np.float32) for name in needed]
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in full]
+        options.add_external_initializers(list(needed), values)
+        try:
+            self._session = onnxruntime.InferenceSession(
+                graph, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise BackboneError(
+                f"network: expected a graph that ONNX Runtime opens, got {error}."
+            ) from error
+        self._keep = (full, values)
+        self.graph = graph
+        self.arrays = {name: arrays[name] for name in needed}
+
+    @classmethod
+    def from_weights(cls, weights: Weights, threads: int = 0) -> Network:
+        """Return the network that a set of weights belongs to."""
+        return cls(read_graph(weights.graph), weights.arrays, threads)
+
+    def _run(self, outputs: list[str], images: Floats) -> list[Floats]:
+        if images.ndim != 4 or images.shape[1] != 3 or images.dtype != np.float32:
+            raise BackboneError(
+                f"network: expected images (n, 3, height, width) float32, got "
+                f"{images.shape} {images.dtype}. End the recipe with 'channels' and 'standardise'."
+            )
+        try:
+            return list(self._session.run(outputs, {"image": np.ascontiguousarray(images)}))
+        except Exception as error:
+            raise BackboneError(
+                f"network: expected images large enough for it, got {images.shape[2:]}: {error}"
+            ) from error
+
+    def features(self, images: Floats) -> Floats:
+        """Return pooled features (n, d) of images (n, 3, h, w) float32."""
+        return self._run(["features"], images)[0]
+
+    def maps_and_features(self, images: Floats) -> tuple[Floats, Floats]:
+        """Return last feature maps (n, d, rows, columns) and their means (n, d)."""
+        maps, features = self._run(["maps", "features"], images)
+        return maps, features

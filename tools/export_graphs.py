@@ -1,0 +1,165 @@
+"""Make `src/hepar/backbone/graphs/NAME.onnx` from timm: each architecture without its weights.
+
+Run as `python tools/export_graphs.py [NAME ...]`; it needs the extra [train] and no network access.
+Nothing is folded, fused or optimised, so every array keeps its state-dict name and any checkpoint
+of the architecture can be bound to it; ONNX Runtime folds BatchNorm itself when it opens a session.
+The same versions of torch and timm give the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+import timm
+import torch
+from timm.layers import Conv2dSame
+from torch import Tensor, nn
+
+from hepar.backbone.catalog import BACKBONES, BackboneSpec
+from hepar.backbone.graph import GRAPHS
+
+OPSET = 18
+
+
+class MapsAndFeatures(nn.Module):
+    """A timm network that answers its last feature maps and their mean over the picture."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return maps (n, c, h, w) and features (n, c) of images (n, 3, h, w)."""
+        maps = self.network.forward_features(image)
+        return maps, nn.functional.adaptive_avg_pool2d(maps, 1).flatten(1)
+
+
+def replace_same_padding(network: nn.Module) -> set[str]:
+    """Swap every convolution with TensorFlow's SAME padding for a plain one; return their names.
+
+    The padding depends on the picture's size; traced, it would be a dozen nodes each. ONNX has an
+    attribute for it, which `strip` sets.
+    """
+    names = {name for name, module in network.named_modules() if isinstance(module, Conv2dSame)}
+    for name in names:
+        conv = network.get_submodule(name)
+        plain = nn.Conv2d(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            conv.stride,
+            padding=conv.kernel_size[0] // 2,
+            groups=conv.groups,
+            bias=conv.bias is not None,
+        )
+        parent, _, child = name.rpartition(".")
+        setattr(network.get_submodule(parent), child, plain)
+    return names
+
+
+def strip(model: onnx.ModelProto, same: set[str]) -> onnx.ModelProto:
+    """Return the model with state-dict names, numbered values, and none of the weights."""
+    graph = model.graph
+    weights = {tensor.name: tensor.name.removeprefix("network.") for tensor in graph.initializer}
+    kept = {"image", "maps", "features"}
+    renamed: dict[str, str] = {"": ""}
+
+    def rename(value: str) -> str:
+        if value in kept:
+            return value
+        return renamed.setdefault(value, weights.get(value) or f"v{len(renamed)}")
+
+    for number, node in enumerate(graph.node):
+        if node.op_type == "Conv" and weights[node.input[1]].removesuffix(".weight") in same:
+            attributes = [item for item in node.attribute if item.name != "pads"]
+            del node.attribute[:]
+            attributes.append(onnx.helper.make_attribute("auto_pad", "SAME_UPPER"))
+            node.attribute.extend(sorted(attributes, key=lambda item: item.name))
+        node.input[:] = map(rename, node.input)
+        node.output[:] = map(rename, node.output)
+        node.name = f"n{number}"
+        node.doc_string = ""
+        del node.metadata_props[:]
+    placeholders = []
+    for tensor in graph.initializer:
+        empty = onnx.TensorProto(
+            name=weights[tensor.name], data_type=tensor.data_type, dims=tensor.dims
+        )
+        empty.data_location = onnx.TensorProto.EXTERNAL
+        empty.external_data.add(key="location", value="weights")
+        placeholders.append(empty)
+    del graph.initializer[:], graph.value_info[:], model.metadata_props[:]
+    graph.initializer.extend(placeholders)
+    graph.name = "backbone"
+    model.producer_name = model.producer_version = model.doc_string = graph.doc_string = ""
+    return model
+
+
+def export(spec: BackboneSpec, create_kwargs: Mapping[str, str]) -> bytes:
+    """Return the ONNX file of an architecture, its weights left out.
+
+    Args:
+        spec: which network.
+        create_kwargs: of `timm.create_model`.
+    """
+    network = timm.create_model(spec.timm_name, pretrained=False, num_classes=0, **create_kwargs)
+    if spec.timm_name.startswith("vgg"):
+        network.pre_logits = nn.Identity()
+    same = replace_same_padding(network)
+    with torch.no_grad():  # the exporter merges arrays of equal content into one
+        for number, array in enumerate([*network.parameters(), *network.buffers()]):
+            array.fill_(number)
+    stream = io.BytesIO()
+    size = max(96, spec.min_size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            MapsAndFeatures(network).eval(),
+            (torch.zeros(2, 3, size, size),),
+            stream,
+            dynamo=False,  # the newer exporter takes minutes and wraps every operator
+            opset_version=OPSET,
+            do_constant_folding=False,
+            training=torch.onnx.TrainingMode.PRESERVE,  # EVAL would fuse BatchNorm away
+            input_names=["image"],
+            output_names=["maps", "features"],
+            dynamic_axes={
+                "image": {0: "n", 2: "height", 3: "width"},
+                "maps": {0: "n", 2: "rows", 3: "columns"},
+                "features": {0: "n"},
+            },
+        )
+    model = strip(onnx.load_from_string(stream.getvalue()), same)
+    return model.SerializeToString(deterministic=True)
+
+
+def graphs_of(spec: BackboneSpec) -> dict[str, Mapping[str, str]]:
+    """Return graph name -> create_kwargs of every way a network can be made."""
+    ways = [spec.create_kwargs, *spec.variants.values()]
+    return {spec.graph_name(way): way for way in ways}
+
+
+def main() -> int:
+    """Write the graphs that are asked for, or all of them."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("names", nargs="*", help="backbones; none for all")
+    parser.add_argument("--to", type=Path, default=GRAPHS, help="folder to write to")
+    arguments = parser.parse_args()
+    arguments.to.mkdir(parents=True, exist_ok=True)
+    for name in arguments.names or BACKBONES:
+        spec = BACKBONES.get(name)
+        for graph, create_kwargs in graphs_of(spec).items():
+            content = export(spec, create_kwargs)
+            (arguments.to / f"{graph}.onnx").write_bytes(content)
+            sys.stdout.write(f"{graph}.onnx  {len(content):,} bytes\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
