@@ -50,7 +50,7 @@ def _solve(
     """Fit multinomial logistic regression; return weight (k, d) and bias (k,) for k labels."""
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(C=1 / penalty, max_iter=2000, tol=1e-5)
+    model = LogisticRegression(C=1 / penalty, max_iter=2000)
     model.fit(features, codes, sample_weight=weights)
     weight, bias = model.coef_, model.intercept_
     if len(weight) == 1:

@@ -1,0 +1,96 @@
+"""A bundle gives back what was put in, and every change to it is noticed."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from hepar.errors import BundleError
+from hepar.model import read_bundle, write_bundle
+
+
+def test_a_bundle_gives_back_what_was_put_in(small_bundle, bundle_folder):
+    again = read_bundle(bundle_folder)
+    assert again.recipe == small_bundle.recipe
+    assert again.labels == small_bundle.labels
+    assert again.graph == small_bundle.graph
+    assert set(again.weights) == set(small_bundle.weights)
+    for name, array in small_bundle.weights.items():
+        np.testing.assert_array_equal(again.weights[name], array)
+    features = np.random.default_rng(1).normal(size=(5, 1280)).astype(np.float32)
+    np.testing.assert_array_equal(
+        again.head.probabilities(features), small_bundle.head.probabilities(features)
+    )
+
+
+def test_there_is_no_pickle_in_a_bundle(bundle_folder):
+    assert sorted(path.name for path in bundle_folder.iterdir()) == [
+        "bundle.json",
+        "graph.onnx",
+        "head.safetensors",
+        "weights.safetensors",
+    ]
+
+
+def test_one_changed_byte_anywhere_is_refused(bundle_folder):
+    rng = np.random.default_rng(2)
+    files = sorted(bundle_folder.iterdir())
+    for i in range(60):
+        path = files[i % len(files)]
+        content = path.read_bytes()
+        at = int(rng.integers(len(content)))
+        spoiled = bytes([content[at] ^ (1 << int(rng.integers(8)))])
+        path.write_bytes(content[:at] + spoiled + content[at + 1 :])
+        with pytest.raises(BundleError):
+            read_bundle(bundle_folder)
+        path.write_bytes(content)
+    read_bundle(bundle_folder)
+
+
+@pytest.mark.parametrize("name", ["graph.onnx", "weights.safetensors", "head.safetensors"])
+def test_a_truncated_file_is_refused_by_name(bundle_folder, name):
+    path = bundle_folder / name
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(BundleError, match=f"{name}: expected SHA-256.*cut short"):
+        read_bundle(bundle_folder)
+
+
+def test_a_missing_file_is_refused_by_name(bundle_folder):
+    (bundle_folder / "head.safetensors").unlink()
+    with pytest.raises(BundleError, match=r"expected the files .*head.safetensors"):
+        read_bundle(bundle_folder)
+
+
+def test_an_added_file_is_refused(bundle_folder):
+    (bundle_folder / "extra.pkl").write_bytes(b"x")
+    with pytest.raises(BundleError, match=r"got \[.*extra.pkl"):
+        read_bundle(bundle_folder)
+
+
+def test_swapped_labels_are_noticed(bundle_folder):
+    path = bundle_folder / "bundle.json"
+    document = json.loads(path.read_text())
+    document["labels"].reverse()
+    path.write_text(json.dumps(document))
+    with pytest.raises(BundleError, match="got one altered since"):
+        read_bundle(bundle_folder)
+
+
+def test_a_folder_of_other_files_is_not_overwritten(small_bundle, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(BundleError, match="expected a new folder or an old bundle"):
+        write_bundle(tmp_path, small_bundle)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_an_old_bundle_is_replaced_whole(small_bundle, bundle_folder):
+    write_bundle(bundle_folder, small_bundle)
+    read_bundle(bundle_folder)
+    assert [path.name for path in bundle_folder.parent.iterdir()] == ["bundle"]
+
+
+def test_a_folder_without_a_bundle_says_who_writes_one(tmp_path):
+    with pytest.raises(BundleError, match=r"no bundle|expected a bundle folder.*hepar run"):
+        read_bundle(tmp_path)

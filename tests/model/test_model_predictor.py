@@ -1,0 +1,102 @@
+"""One inference path: what was read, what was guessed, and what could not be answered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from hepar.data import LabelSet, Manifest, Sample
+from hepar.errors import BundleError, RecipeError
+from hepar.model import InputReader, Predictor, load_predictor
+from hepar.preprocess import NetworkInput, make_recipe
+from hepar.provenance import sha256_file
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Six pictures of three patients, half of them with a disc to be found as liver."""
+    rng = np.random.default_rng(0)
+    samples = []
+    for i in range(6):
+        image = np.clip(rng.normal(40, 10, (96, 96)), 0, 255).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / f"{i}.png"), image)
+        mask = np.zeros((96, 96), np.uint8)
+        if i != 5:
+            cv2.circle(mask, (40, 45), 20, 255, -1)
+        cv2.imwrite(str(tmp_path / f"{i}_m.png"), mask)
+        samples.append(
+            Sample(
+                f"{i}.png",
+                f"P{i // 2}",
+                f"{i}.png",
+                mask=f"{i}_m.png",
+                sha256=sha256_file(tmp_path / f"{i}.png"),
+                mask_sha256=sha256_file(tmp_path / f"{i}_m.png"),
+            )
+        )
+    return Manifest(tuple(samples), LabelSet(()), tmp_path, mask_values={"liver": 255})
+
+
+def liver(bundle, manifest):
+    weights = NetworkInput(64, (0.5,) * 3, (0.5,) * 3)
+    return replace(bundle, recipe=make_recipe("liver", manifest, weights))
+
+
+def test_a_loaded_bundle_predicts_what_the_bundle_in_memory_does(
+    small_bundle, network, bundle_folder, pictures
+):
+    one = Predictor(small_bundle, network).predict(pictures)
+    other = load_predictor(bundle_folder).predict(pictures)
+    np.testing.assert_array_equal(one.slices.probabilities, other.slices.probabilities)
+    assert one.patients.patient_id.tolist() == ["P0", "P1", "P2"]
+    assert set(one.slices.partition) == {"predict"}
+
+
+def test_the_order_of_the_samples_does_not_change_an_answer(small_bundle, network, pictures):
+    predictor = Predictor(small_bundle, network)
+    renamed = tuple(replace(s, patient_id=f"Q{9 - i}") for i, s in enumerate(pictures.samples))
+    backwards = predictor.predict(replace(pictures, samples=renamed)).slices
+    forwards = predictor.predict(pictures).slices
+    at = {name: i for i, name in enumerate(backwards.sample_id)}
+    rows = [at[name] for name in forwards.sample_id]
+    np.testing.assert_array_equal(forwards.probabilities, backwards.probabilities[rows])
+
+
+def test_a_slice_without_liver_is_left_out_and_counted(small_bundle, network, pictures):
+    answer = Predictor(liver(small_bundle, pictures), network).predict(pictures)
+    assert "5.png" not in answer.slices.sample_id
+    assert [f.code for f in answer.findings] == ["no-liver"]
+    assert "1 of 6 slices show no liver" in answer.findings[0].message
+
+
+def test_a_guessed_liver_is_said(small_bundle, network, pictures):
+    bare = tuple(replace(s, mask="", mask_sha256="") for s in pictures.samples)
+    body = np.zeros((96, 96), np.uint8)
+    cv2.ellipse(body, (48, 48), (44, 34), 0, 0, 360, 90, -1)
+    cv2.ellipse(body, (30, 42), (20, 18), 0, 0, 360, 150, -1)
+    for sample in bare:
+        cv2.imwrite(str(pictures.root / sample.path), body)
+    answer = Predictor(liver(small_bundle, pictures), network).predict(
+        replace(pictures, samples=bare)
+    )
+    assert answer.findings[0].code == "liver-guessed"
+    assert len(answer.slices) == 6
+
+
+def test_nothing_to_answer_for_is_an_error(small_bundle, network, pictures):
+    empty = tuple(s for s in pictures.samples if s.sample_id == "5.png")
+    with pytest.raises(BundleError, match="expected slices that show the liver, got none in 1"):
+        Predictor(liver(small_bundle, pictures), network).predict(replace(pictures, samples=empty))
+
+
+def test_a_misfit_names_the_sample(pictures):
+    recipe = make_recipe(
+        "ct",
+        replace(pictures, samples=tuple(replace(s, kind="hu") for s in pictures.samples)),
+        NetworkInput(64, (0.5,) * 3, (0.5,) * 3),
+    )
+    with pytest.raises(RecipeError, match=r"sample 0.png: 8-bit picture, not HU"):
+        InputReader(pictures, recipe)([0])
