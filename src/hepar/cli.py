@@ -110,7 +110,7 @@ def run(
 ) -> None:
     """Go from labelled CT to a report and a bundle, in one command; resumes where it stopped."""
     from hepar.config import read_config
-    from hepar.run import run as run_all
+    from hepar.main_job import run as run_all
 
     given = _settings(
         ingest__labels_csv=labels,
@@ -156,7 +156,7 @@ def demo(
     """Run the main job on the phantom cohort: synthetic CT that this command makes itself."""
     from hepar.config import read_config
     from hepar.phantom import PhantomConfig, write_cohort
-    from hepar.run import run as run_all
+    from hepar.main_job import run as run_all
 
     cohort = out / "phantom"
     phantom = PhantomConfig(patients=patients)
