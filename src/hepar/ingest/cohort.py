@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,10 @@ from hepar.config import IngestConfig
 from hepar.data import Finding, LabelSet, Manifest, Sample
 from hepar.errors import IngestError
 from hepar.ingest.bounds import RefusedFileError
-from hepar.ingest.files import Entry, Source, name_of, sniff
+from hepar.ingest.dicom import DicomHeader, order_series
+from hepar.ingest.dicom_pixels import check_dicom_slice
+from hepar.ingest.files import Entry, Listing, Source, name_of, sniff
+from hepar.ingest.labels import find_labels_table, join_labels
 from hepar.ingest.masks import (
     LIVER_FROM,
     MaskInfo,
@@ -23,7 +26,9 @@ from hepar.ingest.masks import (
     infer_mask_values,
     parse_mask_values,
     read_mask_picture,
+    tissue_pixels,
 )
+from hepar.ingest.nifti import check_hu, load_volume
 from hepar.ingest.pictures import has_colour, read_picture
 from hepar.progress import LOG, track
 from hepar.provenance import sha256_file
@@ -43,11 +48,21 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
+class Volume:
+    """What a NIfTI file turned out to be: (z, y, x) voxels, and the file's order of slices."""
+
+    shape: tuple[int, int, int]
+    frames: tuple[int, ...]
+    spacing_mm: tuple[float, float, float]
+    has_orientation: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """What a file turned out to be, and the hash of its bytes."""
 
     sha256: str
-    found: Picture
+    found: Picture | DicomHeader | Volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +71,16 @@ class Draft:
 
     Attributes:
         sample: the row so far.
-        stored: (rows, columns) as the file stores them.
+        stored: (rows, columns) as the file stores them; (0, 0) in a volume, which only another
+            volume can mask.
         shown: (rows, columns) as a person reads them.
-        depth: slices in its series.
+        depth: slices in its series; 0 in a picture, which only a picture can mask.
     """
 
     sample: Sample
     stored: tuple[int, int]
     shown: tuple[int, int]
-    depth: int = 1
+    depth: int = 0
 
 
 def make_manifest(source: Source, config: IngestConfig, *, labelled: bool = True) -> Manifest:
@@ -79,15 +95,25 @@ def make_manifest(source: Source, config: IngestConfig, *, labelled: bool = True
         IngestError: nothing usable is left, patient ids are unknown, or mask values are unclear.
     """
     notes = list(source.findings)
+    entries = [one for entry in source.entries for one in _files_of(entry)]
     looks = _look_at_all(
-        [entry.path for entry in source.entries], "reading", source.root, notes,
+        [entry.path for entry in entries], "reading", source.root, notes,
         lambda path: _look(path, config),
     )  # fmt: skip
-    pairs = [(entry, looks[entry.path]) for entry in source.entries if entry.path in looks]
-    drafts = _picture_drafts(pairs, source.root, notes)
+    find = _patient_finder(config)
+    pairs = [
+        (_sample(entry, looks[entry.path], source.root, find), looks[entry.path])
+        for entry in entries
+        if entry.path in looks
+    ]
+    allow_gaps = config.allow_gaps or source.chosen or not labelled
+    drafts = _drafts(pairs, notes, allow_gaps=allow_gaps)
+    drafts = _with_labels(drafts, source, config, notes)
     drafts, values = _with_masks(drafts, source, config, notes)
-    samples, known = _with_patients(
-        [draft.sample for draft in drafts], source.root, config, labelled=labelled
+    found = [draft.sample for draft in drafts]
+    known = all(sample.patient_id for sample in found)
+    samples = _check_patients(
+        found, source.root, may_be_unknown=config.patients_unknown or not labelled
     )
     if not samples:
         refused = Counter(note.code for note in notes if note.severity in {"refused", "set-aside"})
@@ -142,7 +168,19 @@ def _look_at_all(
 
 
 def _look(path: Path, config: IngestConfig) -> Look:
-    if sniff(path) != "picture":
+    kind = sniff(path)
+    if kind == "unknown" and path.stat().st_size == 0:
+        raise RefusedFileError("empty", "expected an image, got an empty file.")
+    if kind == "dicom":
+        return Look(sha256_file(path), check_dicom_slice(path, config))
+    if kind == "nifti":
+        volume = load_volume(path, config)
+        check_hu(volume)
+        known = volume.has_orientation
+        return Look(
+            sha256_file(path), Volume(volume.shape, volume.frames, volume.spacing_mm, known)
+        )
+    if kind != "picture":
         raise RefusedFileError(
             "not-an-image", "expected a picture, DICOM or NIfTI file, got something else.",
             "set-aside",
@@ -152,34 +190,108 @@ def _look(path: Path, config: IngestConfig) -> Look:
     return Look(sha256_file(path), found)
 
 
-def _picture_drafts(
-    pairs: Iterable[tuple[Entry, Look]], root: Path, notes: list[Finding]
+def _files_of(entry: Entry) -> list[Entry]:
+    """Return an entry's files: itself, or the DICOM files of the folder it names."""
+    if not entry.path.is_dir():
+        return [entry]
+    return [replace(entry, path=path, slice_index=None) for path in Listing(entry.path).of("dicom")]
+
+
+def _sample(entry: Entry, look: Look, root: Path, find_patient: Callable[[str], str]) -> Sample:
+    name = name_of(entry.path, root)
+    return Sample(
+        sample_id=name,
+        patient_id=entry.patient_id or find_patient(name),
+        path=name,
+        label=entry.label,
+        study_id=entry.study_id,
+        series_id=entry.series_id,
+        slice_index=entry.slice_index or 0,
+        mask=name_of(entry.mask, root) if entry.mask else "",
+        sha256=look.sha256,
+        extra=entry.extra,
+    )
+
+
+def _drafts(
+    pairs: Iterable[tuple[Sample, Look]], notes: list[Finding], *, allow_gaps: bool
 ) -> list[Draft]:
-    drafts = []
-    for entry, look in pairs:
-        name = name_of(entry.path, root)
-        if look.found.coloured:
-            notes.append(
-                Finding("colour", name, "expected grey values, got colours; luminance is used.")
-            )
-        sample = Sample(
-            sample_id=name,
-            patient_id=entry.patient_id,
-            path=name,
-            label=entry.label,
-            study_id=entry.study_id,
-            series_id=entry.series_id,
-            slice_index=entry.slice_index or 0,
-            mask=name_of(entry.mask, root) if entry.mask else "",
-            sha256=look.sha256,
-            extra=entry.extra,
-        )
-        size = (look.found.rows, look.found.columns)
+    drafts: list[Draft] = []
+    series: dict[str, list[tuple[Sample, str, DicomHeader]]] = {}
+    for sample, look in pairs:
+        found = look.found
+        if isinstance(found, DicomHeader):
+            name = found.series_id or Path(sample.path).parent.as_posix()
+            series.setdefault(name, []).append((sample, sample.path, found))
+            continue
+        if isinstance(found, Volume):
+            drafts += _volume_drafts(sample, found, notes)
+            continue
+        if found.coloured:
+            message = "expected grey values, got colours; their luminance is used."
+            notes.append(Finding("colour", sample.path, message))
+        size = (found.rows, found.columns)
         drafts.append(Draft(sample, size, size))
+    for name, slices in series.items():
+        ordered, step = order_series(name, slices, allow_gaps=allow_gaps, notes=notes)
+        drafts += [
+            _dicom_draft(sample, header, index, step, len(ordered))
+            for index, (sample, _, header) in enumerate(ordered)
+        ]
     return drafts
 
 
+def _volume_drafts(sample: Sample, volume: Volume, notes: list[Finding]) -> list[Draft]:
+    if not volume.has_orientation:
+        message = "expected an orientation in the header, got none; the file's axes are trusted."
+        notes.append(Finding("no-orientation", sample.path, message))
+    if sample.label and not sample.mask:
+        message = f"no liver mask, so all {volume.shape[0]} slices carry the volume's label."
+        notes.append(Finding("whole-volume", sample.path, message))
+    depth, rows, columns = volume.shape
+    return [
+        Draft(
+            replace(
+                sample,
+                sample_id=f"{sample.path}#{frame}",
+                kind="hu",
+                frame=frame,
+                series_id=sample.series_id or sample.path,
+                slice_index=index,
+                spacing_mm=volume.spacing_mm,
+            ),
+            stored=(0, 0),
+            shown=(rows, columns),
+            depth=depth,
+        )
+        for index, frame in enumerate(volume.frames)
+    ]
+
+
+def _dicom_draft(sample: Sample, header: DicomHeader, index: int, step: float, depth: int) -> Draft:
+    spacing = None
+    if header.spacing_mm and step > 0:
+        rows, columns = header.spacing_mm[:: -1 if header.is_transposed else 1]
+        spacing = (step, rows, columns)
+    size = (header.rows, header.columns)
+    full = replace(
+        sample,
+        patient_id=sample.patient_id or header.patient_id,
+        study_id=sample.study_id or header.study_id,
+        series_id=sample.series_id or header.series_id,
+        slice_index=index,
+        kind="hu" if header.is_hu else "picture",
+        spacing_mm=spacing,
+    )
+    return Draft(full, size, size[::-1] if header.is_transposed else size, depth)
+
+
 def _look_at_mask(path: Path, config: IngestConfig) -> MaskInfo:
+    if sniff(path) == "nifti":
+        volume = load_volume(path, config)
+        counts = tuple(count_values(volume.code_slice(frame)) for frame in volume.frames)
+        _, rows, columns = volume.shape
+        return MaskInfo(sha256_file(path), rows, columns, volume.frames, counts, is_volume=True)
     codes = read_mask_picture(path, config)
     rows, columns = codes.shape
     return MaskInfo(sha256_file(path), rows, columns, (0,), (count_values(codes),))
@@ -207,28 +319,75 @@ def _with_masks(
                 "are taken as liver.",
             )
         )  # fmt: skip
-    kept = []
+    kept: list[Draft] = []
+    refused: dict[str, str] = {}
+    outside: Counter[str] = Counter()
     for draft in drafts:
         info = masks.get(root / draft.sample.mask) if draft.sample.mask else None
-        if info is not None and draft.stored != (info.rows, info.columns):
-            message = (
-                f"expected a mask of {draft.stored[0]} x {draft.stored[1]} pixels, got "
-                f"{info.rows} x {info.columns} in {draft.sample.mask}. Masks are never resampled."
-            )
-            notes.append(Finding("mask-size", draft.sample.sample_id, message, "refused"))
-        elif info is not None:
-            kept.append(replace(draft, sample=replace(draft.sample, mask_sha256=info.sha256)))
-        elif not draft.sample.mask:
+        if info is None and not draft.sample.mask:
             kept.append(draft)
+        elif info is None:
+            refused[draft.sample.path] = f"expected a mask, got none usable: {draft.sample.mask}."
+        elif _mask_shape(draft, info) != info.shape:
+            refused[draft.sample.path] = (
+                f"expected a mask of {_mask_shape(draft, info)} pixels, got {info.shape} in "
+                f"{draft.sample.mask}. Masks are never resampled."
+            )
         else:
-            message = f"expected a usable mask, got none in {draft.sample.mask}."
-            notes.append(Finding("no-mask", draft.sample.sample_id, message, "refused"))
+            masked = _masked(draft.sample, info, values)
+            if masked is None:
+                outside[draft.sample.mask] += 1
+            else:
+                kept.append(replace(draft, sample=masked))
+    notes += [Finding("mask", path, why, "refused") for path, why in refused.items()]
+    notes += [
+        Finding(
+            "no-liver", path, f"{n} slices show no liver in this mask and are left out.", "note"
+        )
+        for path, n in outside.items()
+    ]
     return kept, values
 
 
-def _with_patients(
-    samples: Sequence[Sample], root: Path, config: IngestConfig, *, labelled: bool
-) -> tuple[list[Sample], bool]:
+def _mask_shape(draft: Draft, info: MaskInfo) -> tuple[int, ...]:
+    """Return the shape a mask of this kind must have."""
+    if info.is_volume and draft.depth:
+        return (draft.depth, *draft.shown)
+    return draft.stored if draft.stored != (0, 0) else (draft.depth, *draft.shown)
+
+
+def _masked(sample: Sample, info: MaskInfo, values: Mapping[str, int]) -> Sample | None:
+    """Return a sample with its mask, None for a slice that a mask volume shows to lack liver."""
+    if not info.is_volume:
+        return replace(sample, mask_sha256=info.sha256)
+    liver, lesion = tissue_pixels(info.counts[sample.slice_index], values)
+    if not liver + lesion:
+        return None
+    label = sample.label
+    if not label and "lesion" in values:
+        label = "tumour" if lesion else "no_tumour"
+    frame = info.frames[sample.slice_index]
+    return replace(sample, label=label, mask_frame=frame, mask_sha256=info.sha256)
+
+
+def _with_labels(
+    drafts: Sequence[Draft], source: Source, config: IngestConfig, notes: list[Finding]
+) -> list[Draft]:
+    """Join the labels table, where one is named, or lies in a source that names no label itself."""
+    table = find_labels_table(source.root, config)
+    labelled = any(entry.label for entry in source.entries)
+    if table is None or (not config.labels_csv and (labelled or source.chosen)):
+        return list(drafts)
+    LOG.info("%s: read as the labels of this source", table)
+    samples, findings = join_labels([one.sample for one in drafts], table, source.root, config)
+    notes += findings
+    return [replace(draft, sample=sample) for draft, sample in zip(drafts, samples, strict=True)]
+
+
+def _patient_finder(config: IngestConfig) -> Callable[[str], str]:
+    """Return what finds a patient_id in a relative path by `config.patient_pattern`."""
+    if not config.patient_pattern:
+        return lambda _: ""
     try:
         pattern = re.compile(config.patient_pattern)
     except re.error as error:
@@ -236,30 +395,33 @@ def _with_patients(
             f"patient_pattern {config.patient_pattern!r}: expected a regular expression, "
             f"got {error}."
         ) from None
-    if config.patient_pattern and not pattern.groups:
+    if not pattern.groups:
         raise IngestError(
             f"patient_pattern {config.patient_pattern!r}: expected a group that is the patient_id, "
             "got none. Put it in parentheses, as in '(P[0-9]+)_'."
         )
 
-    def identify(sample: Sample) -> Sample:
-        match = pattern.search(sample.path) if config.patient_pattern else None
-        return replace(sample, patient_id=match[1]) if match and match[1] else sample
+    def find(path: str) -> str:
+        match = pattern.search(path)
+        return (match[1] or "") if match else ""
 
-    identified = [sample if sample.patient_id else identify(sample) for sample in samples]
-    unknown = [sample.sample_id for sample in identified if not sample.patient_id]
-    if unknown and labelled and not config.patients_unknown:
+    return find
+
+
+def _check_patients(samples: Sequence[Sample], root: Path, *, may_be_unknown: bool) -> list[Sample]:
+    """Return samples that all have a patient_id; an unknown one is refused, or stood in for."""
+    unknown = [sample.sample_id for sample in samples if not sample.patient_id]
+    if unknown and not may_be_unknown:
         raise IngestError(
-            f"{root}: expected a patient_id for every sample, got none for {len(unknown)} "
-            f"of {len(samples)} (first: {unknown[0]}). Slices of one person on both sides of a "
-            "split make any model look right. Add a column patient_id, pass --patient-pattern, or go on "
+            f"{root}: expected a patient_id for every sample, got none for {len(unknown)} of "
+            f"{len(samples)} (first: {unknown[0]}). Slices of one person on both sides of a split "
+            "make any model look right. Add a column patient_id, pass --patient-pattern, or go on "
             "with --patients-unknown and image-level folds."
         )
-    own = [
+    return [
         sample if sample.patient_id else replace(sample, patient_id=_stand_in(sample))
-        for sample in identified
+        for sample in samples
     ]
-    return own, not unknown
 
 
 def _stand_in(sample: Sample) -> str:

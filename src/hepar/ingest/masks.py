@@ -26,6 +26,7 @@ __all__ = [
     "mask_codes",
     "parse_mask_values",
     "read_mask_picture",
+    "tissue_pixels",
 ]
 
 RED = 0xFF0000
@@ -55,6 +56,12 @@ class MaskInfo:
     frames: tuple[int, ...]
     counts: tuple[Mapping[int, int], ...]
     is_volume: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(slices, rows, columns) of a volume, (rows, columns) of a picture."""
+        size = (self.rows, self.columns)
+        return (len(self.frames), *size) if self.is_volume else size
 
 
 def mask_codes(pixels: NDArray[Any]) -> NDArray[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 
 from hepar.config import IngestConfig
 from hepar.data import Manifest, Sample, Slice
+from hepar.data.study import Kind
 from hepar.errors import IngestError
 from hepar.ingest.bounds import RefusedFileError
+from hepar.ingest.dicom_pixels import read_dicom_slice
+from hepar.ingest.files import sniff
 from hepar.ingest.masks import canonical_mask, read_mask_picture
+from hepar.ingest.nifti import recent_volume
 from hepar.ingest.pictures import read_picture, to_grey
 
 __all__ = ["read_slices"]
@@ -53,16 +57,40 @@ def read_slices(
 
 def _read(manifest: Manifest, sample: Sample, config: IngestConfig) -> Slice:
     path = manifest.root / sample.path
+    pixels, kind, stand = _pixels(path, sample.frame, manifest, config)
     mask: NDArray[np.uint8] | None = None
-    pixels = to_grey(read_picture(path, config))
     if sample.mask:
-        mask = canonical_mask(_mask(manifest.root / sample.mask, config), manifest.mask_values)
-    if manifest.flip_vertical:
-        pixels = np.ascontiguousarray(pixels[::-1])
-        mask = None if mask is None else np.ascontiguousarray(mask[::-1])
+        mask_path = manifest.root / sample.mask
+        if sniff(mask_path) == "nifti":
+            codes = recent_volume(mask_path, config).code_slice(sample.mask_frame)
+            mask = canonical_mask(codes, manifest.mask_values)
+        else:
+            codes = read_mask_picture(mask_path, config)
+            mask = stand(canonical_mask(codes, manifest.mask_values))
     spacing = sample.spacing_mm
-    return Slice(pixels, "picture", mask, spacing and spacing[1:])
+    return Slice(stand(pixels), kind, mask, spacing and spacing[1:])
 
 
-def _mask(path: Path, config: IngestConfig) -> NDArray[Any]:
-    return read_mask_picture(path, config)
+def _pixels(
+    path: Path, frame: int, manifest: Manifest, config: IngestConfig
+) -> tuple[NDArray[Any], Kind, Callable[[NDArray[Any]], NDArray[Any]]]:
+    """Return one file's stored image, its kind, and what stands it upright, mask included."""
+    format_ = sniff(path)
+    if format_ == "nifti":
+        return recent_volume(path, config).hu_slice(frame), "hu", _keep
+    if format_ == "dicom":
+        pixels, kind, header = read_dicom_slice(path, config)
+        return pixels, kind, header.stand
+    return (
+        to_grey(read_picture(path, config)),
+        "picture",
+        _flip if manifest.flip_vertical else _keep,
+    )
+
+
+def _flip(pixels: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(pixels[::-1])
+
+
+def _keep(pixels: NDArray[Any]) -> NDArray[Any]:
+    return pixels

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hepar.config import IngestConfig
-from hepar.data import Manifest
+from hepar.data import Finding, Manifest
 from hepar.errors import IngestError
 from hepar.ingest.cohort import make_manifest
-from hepar.ingest.files import Entry, Listing, Source
+from hepar.ingest.dicom import read_dicom_tree
+from hepar.ingest.files import Entry, Listing, Source, name_of
 from hepar.ingest.image_folder import read_image_folder
+from hepar.ingest.nifti import read_nifti_tree
 from hepar.ingest.table import read_table
 from hepar.progress import LOG
 from hepar.registry import Registry
@@ -37,6 +40,8 @@ def _table(listing: Listing, config: IngestConfig) -> Source | None:
     return read_table(path, config, labelled=listing.labelled)
 
 
+READERS.add("dicom")(read_dicom_tree)
+READERS.add("nifti")(read_nifti_tree)
 READERS.add("image_folder")(read_image_folder)
 
 
@@ -47,11 +52,31 @@ def _open(path: Path, config: IngestConfig, *, labelled: bool) -> Source:
     for name in READERS:
         source = READERS.get(name)(listing, config)
         if source is not None:
-            return source
+            return source if source.chosen else _with_leftovers(source, listing)
     raise IngestError(
         f"{path}: expected pictures, DICOM, NIfTI or an index.csv, got none in "
         f"{len(listing.files)} files."
     )
+
+
+def _with_leftovers(source: Source, listing: Listing) -> Source:
+    """Return a source with a finding for every file that its reader did not take."""
+    used = {path for entry in source.entries for path in (entry.path, entry.mask)}
+    findings = []
+    for path, kind in listing.files:
+        if path in used or path.suffix.lower() == ".csv":
+            continue
+        name = name_of(path, listing.root)
+        if path.stat().st_size == 0:
+            message = "expected an image, got an empty file."
+            findings.append(Finding("empty", name, message, "refused"))
+        elif kind == "unknown":
+            message = "expected a picture, DICOM or NIfTI file, got something else."
+            findings.append(Finding("not-an-image", name, message, "set-aside"))
+        else:
+            message = f"expected one format in a folder, got a {kind} file among others."
+            findings.append(Finding("other-format", name, message, "set-aside"))
+    return replace(source, findings=(*source.findings, *findings))
 
 
 def ingest(source: Path, config: IngestConfig) -> Manifest:

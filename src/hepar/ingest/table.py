@@ -17,8 +17,8 @@ __all__ = ["read_rows", "read_table"]
 
 _USED = ("path", "patient_id", "mask", "study_id", "series_id", "slice_index")
 _PERSONAL = re.compile(
-    r"^(patient|person|subject)?[_ -]?(name|first_?name|last_?name|surname|birth.*|dob|accession.*)$"
-    r"|birth|accession|patient_?s?_?name",
+    r"^(patient'?s?|person|subject)?[_ -]?(name|first_?name|last_?name|surname|dob)$"
+    r"|birth|accession",
     re.IGNORECASE,
 )
 

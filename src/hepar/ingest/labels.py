@@ -1,0 +1,78 @@
+"""Labels from a table by patient, study or series, for images whose files carry none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hepar.config import IngestConfig
+from hepar.data import Finding, Sample
+from hepar.errors import IngestError
+from hepar.ingest.files import name_of
+from hepar.ingest.table import read_rows
+from hepar.registry import nearest
+
+__all__ = ["find_labels_table", "join_labels"]
+
+_KEYS = ("series_id", "study_id", "patient_id")
+
+
+def find_labels_table(root: Path, config: IngestConfig) -> Path | None:
+    """Return the labels table: the one named, from here or from the source, or its `labels.csv`."""
+    if config.labels_csv:
+        here, there = Path(config.labels_csv), root / config.labels_csv
+        return there if there.is_file() and not here.is_file() else here
+    return root / "labels.csv" if (root / "labels.csv").is_file() else None
+
+
+def join_labels(
+    samples: Sequence[Sample], table: Path, root: Path, config: IngestConfig
+) -> tuple[list[Sample], list[Finding]]:
+    """Return samples with the label, and the mask where one is named, of their row.
+
+    Args:
+        samples: all with patient, study and series as known.
+        table: CSV with series_id, study_id or patient_id (the finest one there is counts), the
+            label column and optionally `mask`, relative to the table.
+        root: the folder that sample paths are relative to.
+        config: `label_column`.
+
+    Returns:
+        The samples, and a finding for every row without images.
+
+    Raises:
+        IngestError: a column is missing, or a key has two different rows.
+    """
+    columns, rows = read_rows(table)
+    key = next((name for name in _KEYS if name in columns), "")
+    if not key:
+        raise IngestError(
+            f"{table}: expected a column patient_id, study_id or series_id, got "
+            f"{', '.join(columns) or 'none'}. {nearest('patient_id', columns)}".rstrip()
+        )
+    if config.label_column not in columns and "mask" not in columns:
+        raise IngestError(
+            f"{table}: expected a column {config.label_column!r}, got {', '.join(columns)}. "
+            f"{nearest(config.label_column, columns)}".rstrip()
+        )
+    said: dict[str, tuple[str, str]] = {}
+    for row in rows:
+        mask = name_of(table.parent.absolute() / row["mask"], root) if row.get("mask") else ""
+        answer = (row.get(config.label_column, ""), mask)
+        if said.setdefault(row[key], answer) != answer:
+            raise IngestError(
+                f"{table}: expected one row for {key} {row[key]}, got two that differ. "
+                "Remove the wrong one."
+            )
+    joined = []
+    for sample in samples:
+        label, mask = said.get(getattr(sample, key), ("", ""))
+        joined.append(replace(sample, label=label or sample.label, mask=mask or sample.mask))
+    there = {getattr(sample, key) for sample in samples}
+    findings = [
+        Finding("no-images", value, f"expected images of this {key}, got none.")
+        for value in said
+        if value not in there
+    ]
+    return joined, findings
