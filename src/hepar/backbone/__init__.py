@@ -2,6 +2,7 @@
 
 from hepar.backbone.catalog import BACKBONES, BackboneSpec
 from hepar.backbone.features import extract_features
+from hepar.backbone.fetch import fetch_weights
 from hepar.backbone.runtime import Network
 from hepar.backbone.weights import Weights, find_weights, list_weights
 
@@ -11,6 +12,7 @@ __all__ = [
     "Network",
     "Weights",
     "extract_features",
+    "fetch_weights",
     "find_weights",
     "list_weights",
 ]

@@ -106,7 +106,7 @@ def _read_chunks(folder: Path) -> dict[str, Floats]:
     known: dict[str, Floats] = {}
     for path in sorted(folder.glob("*.npz")):
         try:
-            with np.load(path, allow_pickle=False) as chunk:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as chunk:
                 names, rows = chunk["samples"].astype(str), chunk["rows"]
             known.update(zip(names.tolist(), rows, strict=True))
         except Exception as error:  # noqa: BLE001 (zip, zlib and numpy each have their own)
