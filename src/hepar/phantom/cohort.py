@@ -1,0 +1,316 @@
+"""A cohort of phantom patients: same seed, same patients, whoever else is in the cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepar.data.volume import LESION, LIVER, Volume
+from hepar.errors import PhantomError
+from hepar.phantom.anatomy import Body, make_body
+from hepar.phantom.lesions import (
+    Growth,
+    Lesion,
+    draw_growth,
+    measure_site,
+    plan_growths,
+    plan_patches,
+)
+from hepar.phantom.organs import BACK, HALF_WIDTH, draw_slice, make_plane
+from hepar.phantom.scanner import Scan, burn_mark, draw_table, expose, make_scan
+from hepar.phantom.shapes import Field
+from hepar.registry import nearest
+
+__all__ = [
+    "CONFOUNDERS",
+    "LABELS",
+    "Copy",
+    "PhantomConfig",
+    "PhantomPatient",
+    "make_cohort",
+    "make_patient",
+    "plan_copies",
+]
+
+LABELS = ("malignant", "benign", "normal")
+"""In order of severity."""
+
+CONFOUNDERS = ("", "table", "noise", "mark")
+"""What can be planted to give the malignant patients away without a look at their liver."""
+
+
+@dataclass(frozen=True)
+class PhantomConfig:
+    """What cohort to make.
+
+    Attributes:
+        patients: how many, 3 or more; the labels have equal shares.
+        slices: axial slices of each patient.
+        size: pixels along each side of a slice.
+        difficulty: 0 (easy) to 1 (very hard): less contrast, smaller lesions, labels more alike.
+        seed: of every random choice.
+        confounder: "" for none; "table", "noise" or "mark" differs in malignant patients only.
+        duplicates: how many slices are exact copies of another patient's slices.
+
+    Raises:
+        PhantomError: a value is out of its range.
+    """
+
+    patients: int = 60
+    slices: int = 8
+    size: int = 256
+    difficulty: float = 0.5
+    seed: int = 0
+    confounder: str = ""
+    duplicates: int = 0
+
+    def __post_init__(self) -> None:
+        _check_range("patients", self.patients, 3, 9999)
+        _check_range("slices", self.slices, 1, 64)
+        _check_range("size", self.size, 64, 512)
+        _check_range("seed", self.seed, 0, 2**32 - 1)
+        _check_range("duplicates", self.duplicates, 0, self.patients * self.slices // 4)
+        if not 0 <= self.difficulty <= 1:
+            raise PhantomError(
+                f"difficulty: expected 0 (easy) to 1 (very hard), got {self.difficulty}."
+            )
+        if self.confounder not in CONFOUNDERS:
+            hint = nearest(self.confounder, CONFOUNDERS[1:])
+            raise PhantomError(
+                f"confounder: expected one of {', '.join(map(repr, CONFOUNDERS))}, "
+                f"got {self.confounder!r}. {hint}".rstrip()
+            )
+        if self.duplicates and self.patients < 6:
+            raise PhantomError(
+                f"duplicates: expected 6 or more patients to copy between, got {self.patients}. "
+                "Ask for more patients."
+            )
+
+
+def _check_range(name: str, value: int, low: int, high: int) -> None:
+    if not isinstance(value, int) or not low <= value <= high:
+        raise PhantomError(f"{name}: expected a whole number from {low} to {high}, got {value}.")
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A planted leak: a slice that is an exact copy of another patient's.
+
+    Attributes:
+        slice_index: of the copy.
+        source_patient_id: where it comes from.
+        source_slice_index: which slice of that patient.
+    """
+
+    slice_index: int
+    source_patient_id: str
+    source_slice_index: int
+
+
+@dataclass(frozen=True, eq=False)
+class PhantomPatient:
+    """One patient of the cohort: the pixels, and what is true about them.
+
+    Attributes:
+        patient_id: "P001" and so on.
+        number: 1 and so on.
+        label: malignant, benign or normal; the label of every slice of this patient.
+        volume: whole HU as float32, with a mask of 0, LIVER and LESION.
+        phase: contrast phase.
+        scan: how the patient was scanned.
+        lesions: what there is to find.
+        copies: slices that are another patient's.
+    """
+
+    patient_id: str
+    number: int
+    label: str
+    volume: Volume
+    phase: str
+    scan: Scan
+    lesions: tuple[Lesion, ...] = field(default_factory=tuple)
+    copies: tuple[Copy, ...] = field(default_factory=tuple)
+
+
+def name_patient(number: int) -> str:
+    """Return the patient_id of a number.
+
+    Example:
+        >>> name_patient(7)
+        'P007'
+    """
+    return f"P{number:03d}"
+
+
+def label_of(seed: int, number: int) -> str:
+    """Return a patient's label: each three in a row hold every label once, in drawn order."""
+    block, place = divmod(number - 1, len(LABELS))
+    order = np.random.default_rng([seed, 0, block]).permutation(len(LABELS))
+    return LABELS[order[place]]
+
+
+def plan_copies(config: PhantomConfig) -> dict[int, tuple[Copy, ...]]:
+    """Return which slices of which patient numbers are copies, and of what.
+
+    A copy comes from a patient of the same label, so that the reference stays true, and never
+    from a slice that is a copy itself.
+    """
+    if not config.duplicates:
+        return {}
+    rng = np.random.default_rng([config.seed, 0, 0, config.patients])
+    labels = {n: label_of(config.seed, n) for n in range(1, config.patients + 1)}
+    places = [(n, s) for n in labels for s in range(config.slices)]
+    picks = rng.permutation(len(places))[: config.duplicates]
+    taken = {places[i] for i in picks}
+    plan: dict[int, tuple[Copy, ...]] = {}
+    for number, slice_index in sorted(taken):
+        donors = [
+            (n, s)
+            for n, s in places
+            if n != number and labels[n] == labels[number] and (n, s) not in taken
+        ]
+        if not donors:
+            raise PhantomError(
+                f"duplicates: expected fewer copies than there are slices to copy, got "
+                f"{config.duplicates}. Ask for more patients."
+            )
+        source, source_slice = donors[int(rng.integers(len(donors)))]
+        copy = Copy(slice_index, name_patient(source), source_slice)
+        plan[number] = (*plan.get(number, ()), copy)
+    return plan
+
+
+def make_cohort(config: PhantomConfig) -> Iterator[PhantomPatient]:
+    """Yield the patients of a cohort one by one.
+
+    Args:
+        config: what cohort; patient k depends on its seed and k, never on how many there are
+            (except for planted copies).
+
+    Example:
+        >>> patient = next(make_cohort(PhantomConfig(patients=3, slices=2, size=64)))
+        >>> patient.patient_id, patient.volume.voxels.shape
+        ('P001', (2, 64, 64))
+    """
+    plan = plan_copies(config)
+    for number in range(1, config.patients + 1):
+        yield make_patient(config, number, plan.get(number, ()))
+
+
+def make_patient(
+    config: PhantomConfig, number: int, copies: tuple[Copy, ...] = ()
+) -> PhantomPatient:
+    """Make one patient.
+
+    Args:
+        config: the cohort.
+        number: 1 and so on.
+        copies: from `plan_copies`.
+    """
+    patient = _make_own(config, number)
+    if not copies:
+        return patient
+    voxels, mask = patient.volume.voxels.copy(), _mask(patient).copy()
+    for copy in copies:
+        source = _make_own(config, int(copy.source_patient_id[1:]))
+        voxels[copy.slice_index] = source.volume.voxels[copy.source_slice_index]
+        mask[copy.slice_index] = _mask(source)[copy.source_slice_index]
+    copied = {copy.slice_index for copy in copies}
+    lesions = tuple(
+        replace(lesion, slices=tuple(s for s in lesion.slices if s not in copied))
+        for lesion in patient.lesions
+    )
+    volume = replace(patient.volume, voxels=voxels, mask=mask)
+    return replace(patient, volume=volume, lesions=lesions, copies=copies)
+
+
+def _mask(patient: PhantomPatient) -> NDArray[np.uint8]:
+    mask = patient.volume.mask
+    if mask is None:
+        raise PhantomError(f"{patient.patient_id}: expected a mask, got none.")
+    return mask
+
+
+def _make_own(config: PhantomConfig, number: int) -> PhantomPatient:
+    """Make a patient before any slice is replaced by a copy."""
+    label = label_of(config.seed, number)
+    body_rng, scan_rng, lesion_rng, noise_rng = np.random.default_rng([config.seed, number]).spawn(4)
+    body, scan = make_body(body_rng), make_scan(scan_rng)
+    if label == "malignant" and config.confounder == "table":
+        scan = replace(scan, table="rails")
+    if label == "malignant" and config.confounder == "noise":
+        scan = replace(scan, noise_hu=2.2 * scan.noise_hu)
+    field_mm = np.clip(2 * (HALF_WIDTH + body.fat_mm) * body.scale[0] * scan.zoom, 300, 480)
+    pixel_mm = round(float(field_mm) / config.size, 4)
+    heights = (np.arange(config.slices) - (config.slices - 1) / 2) * scan.thickness_mm
+    hu, liver, inside = _draw_body(body, scan, heights, config.size, pixel_mm)
+    site = measure_site(liver, heights.astype(np.float32), pixel_mm)
+    patches = plan_patches(lesion_rng, site, config.difficulty)
+    growths = plan_growths(
+        lesion_rng,
+        label,
+        site,
+        phase=body.phase,
+        liver_hu=body.tissues["liver"],
+        difficulty=config.difficulty,
+    )
+    voxels = np.empty(hu.shape, np.int16)
+    mask = np.where(liver > 0.5, LIVER, 0).astype(np.uint8)
+    seen: list[list[int]] = [[] for _ in growths]
+    back_mm = (BACK + body.fat_mm + 6) * body.scale[1]
+    for level, z in enumerate(heights):
+        for growth in patches:
+            draw_growth(hu[level], liver[level], growth, z, pixel_mm)
+        for k, growth in enumerate(growths):
+            here = draw_growth(hu[level], liver[level], growth, z, pixel_mm)
+            mask[level][here] = LESION
+            if here.any():
+                seen[k].append(level)
+        draw_table(hu[level], scan.table, back_mm, pixel_mm)
+        voxels[level] = expose(hu[level], inside[level], scan, noise_rng)
+        if label == "malignant" and config.confounder == "mark":
+            burn_mark(voxels[level])
+    patient_id = name_patient(number)
+    return PhantomPatient(
+        patient_id=patient_id,
+        number=number,
+        label=label,
+        volume=Volume(
+            voxels.astype(np.float32), (scan.thickness_mm, pixel_mm, pixel_mm), "hu", mask
+        ),
+        phase=body.phase,
+        scan=scan,
+        lesions=tuple(
+            _truth(f"{patient_id}-{k + 1}", growth, slices, config, (scan.thickness_mm, pixel_mm))
+            for k, (growth, slices) in enumerate(zip(growths, seen, strict=True))
+        ),
+    )
+
+
+def _truth(
+    lesion_id: str,
+    growth: Growth,
+    slices: list[int],
+    config: PhantomConfig,
+    spacing_mm: tuple[float, float],
+) -> Lesion:
+    x, y, z = growth.centre
+    middle = (config.size - 1) / 2 * spacing_mm[1]
+    lowest = (config.slices - 1) / 2 * spacing_mm[0]
+    centre = (round(z + lowest, 2), round(y + middle, 2), round(x + middle, 2))
+    return Lesion(lesion_id, growth.kind, round(growth.diameter_mm, 1), centre, tuple(slices))
+
+
+def _draw_body(
+    body: Body, scan: Scan, heights: NDArray[np.float64], size: int, pixel_mm: float
+) -> tuple[Field, Field, NDArray[np.bool_]]:
+    """Paint every slice of the healthy body: HU, share of liver, and where the body is."""
+    slices = [
+        draw_slice(body, make_plane(body, scan.centre_mm + float(z), size, pixel_mm))
+        for z in heights
+    ]
+    hu, liver, inside = (np.stack(parts) for parts in zip(*slices, strict=True))
+    return hu, liver, inside

@@ -1,0 +1,332 @@
+"""The cohort on disk: DICOM series, NIfTI volumes, pictures, tables of labels and of the truth."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hepar.errors import PhantomError
+from hepar.phantom.cohort import Copy, PhantomConfig, PhantomPatient, make_patient, plan_copies
+from hepar.phantom.lesions import Lesion
+from hepar.progress import track
+from hepar.provenance import stamp, write_artefact, write_atomic
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+__all__ = ["FORMATS", "draw_contact_sheet", "write_cohort"]
+
+FORMATS = ("dicom", "nifti", "png")
+LEVEL_HU, WIDTH_HU = 60.0, 400.0
+"""Soft-tissue window of the pictures."""
+
+PICTURE_MASK = np.array([0, 127, 255], np.uint8)
+"""Grey value of background, liver and lesion in a picture mask."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What remains of a patient once the pixels are on disk."""
+
+    patient_id: str
+    label: str
+    phase: str
+    kernel: str
+    spacing_mm: tuple[float, float, float]
+    slices: int
+    lesions: tuple[Lesion, ...]
+    copies: tuple[Copy, ...]
+
+
+def write_cohort(
+    out: Path, config: PhantomConfig, formats: Sequence[str] = FORMATS
+) -> list[Written]:
+    """Write a cohort as files, with the tables that label it and the truth about it.
+
+    `truth.json` is written last: a folder that has it is complete.
+
+    Args:
+        out: folder to write into; made if missing.
+        config: what cohort.
+        formats: any of "dicom", "nifti", "png".
+
+    Returns:
+        What was written, patient by patient, in order.
+
+    Raises:
+        PhantomError: a format is unknown, or `out` already holds a cohort.
+    """
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown or not formats:
+        raise PhantomError(f"formats: expected some of {', '.join(FORMATS)}, got {list(formats)}.")
+    if (out / "truth.json").exists():
+        raise PhantomError(
+            f"{out}: expected a folder without a cohort, got one that holds truth.json. "
+            "Name another folder or remove it."
+        )
+    copies = plan_copies(config)
+
+    def make_and_write(number: int) -> Written:
+        patient = make_patient(config, number, copies.get(number, ()))
+        if "dicom" in formats:
+            _write_dicom(out / "dicom", patient, config.seed)
+        if "nifti" in formats:
+            _write_nifti(out / "nifti", patient)
+        if "png" in formats:
+            _write_pictures(out, patient)
+        return Written(
+            patient_id=patient.patient_id,
+            label=patient.label,
+            phase=patient.phase,
+            kernel=patient.scan.kernel,
+            spacing_mm=_spacing(patient),
+            slices=config.slices,
+            lesions=patient.lesions,
+            copies=patient.copies,
+        )
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        jobs = pool.map(make_and_write, range(1, config.patients + 1))
+        written = list(track(jobs, "phantom", total=config.patients))
+    _write_tables(out, written, formats)
+    _write_truth(out, written, config, formats)
+    return written
+
+
+def _spacing(patient: PhantomPatient) -> tuple[float, float, float]:
+    spacing = patient.volume.spacing_mm
+    if spacing is None:
+        raise PhantomError(f"{patient.patient_id}: expected a spacing in mm, got none.")
+    return spacing
+
+
+def _uid(*parts: object) -> str:
+    """Return a DICOM UID that depends on nothing but `parts`."""
+    from pydicom.uid import generate_uid
+
+    return str(generate_uid(entropy_srcs=["hepar phantom", *map(str, parts)]))
+
+
+def _write_dicom(folder: Path, patient: PhantomPatient, seed: int) -> None:
+    """Write one CT series; the file names do not follow the slices, as in real archives."""
+    voxels = patient.volume.voxels
+    series = _uid(seed, patient.patient_id, "series")
+    place = folder / patient.patient_id / series[-12:]
+    place.mkdir(parents=True, exist_ok=True)
+    order = np.random.default_rng([seed, patient.number, 1]).permutation(len(voxels))
+    if len(order) > 1 and (np.diff(order) > 0).all():
+        order = order[::-1]
+    dataset = _series(patient, seed, series)
+    depth, height, width = _spacing(patient)
+    left = -(voxels.shape[2] - 1) / 2 * width
+    top = -(voxels.shape[1] - 1) / 2 * height
+    for index, name in enumerate(order):
+        uid = _uid(seed, patient.patient_id, "slice", index)
+        dataset.file_meta.MediaStorageSOPInstanceUID = uid
+        dataset.SOPInstanceUID = uid
+        dataset.InstanceNumber = len(voxels) - index
+        dataset.ImagePositionPatient = [round(left, 4), round(top, 4), round(index * depth, 4)]
+        dataset.SliceLocation = round(index * depth, 4)
+        dataset.PixelData = (voxels[index] + 1024).astype("<i2").tobytes()
+        dataset.save_as(place / f"IM{name + 1:04d}.dcm", enforce_file_format=True)
+
+
+def _series(patient: PhantomPatient, seed: int, series: str) -> Dataset:
+    """Return a CT dataset with everything that the slices of a series share."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
+    depth, height, width = _spacing(patient)
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SpecificCharacterSet = "ISO_IR 100"
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    dataset.SOPClassUID = CTImageStorage
+    dataset.StudyDate = dataset.SeriesDate = dataset.AcquisitionDate = "20200101"
+    dataset.ContentDate = "20200101"
+    dataset.StudyTime = dataset.ContentTime = "120000"
+    dataset.AccessionNumber = ""
+    dataset.Modality = "CT"
+    dataset.Manufacturer = "hepar phantom"
+    dataset.ReferringPhysicianName = ""
+    dataset.StudyDescription = "Synthetic abdomen, not a person"
+    dataset.SeriesDescription = f"Liver {patient.phase}"
+    dataset.PatientName = f"PHANTOM^{patient.patient_id}"
+    dataset.PatientID = patient.patient_id
+    dataset.PatientBirthDate = ""
+    dataset.PatientSex = ""
+    if patient.phase != "non_contrast":
+        dataset.ContrastBolusAgent = "SYNTHETIC"
+    dataset.BodyPartExamined = "ABDOMEN"
+    dataset.SliceThickness = depth
+    dataset.SpacingBetweenSlices = depth
+    dataset.KVP = 120
+    dataset.ConvolutionKernel = patient.scan.kernel
+    dataset.PatientPosition = "HFS"
+    dataset.StudyInstanceUID = _uid(seed, patient.patient_id, "study")
+    dataset.SeriesInstanceUID = series
+    dataset.FrameOfReferenceUID = _uid(seed, patient.patient_id, "frame")
+    dataset.StudyID = patient.patient_id
+    dataset.SeriesNumber = 1
+    dataset.AcquisitionNumber = 1
+    dataset.PositionReferenceIndicator = ""
+    dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.Rows, dataset.Columns = patient.volume.voxels.shape[1:]
+    dataset.PixelSpacing = [height, width]
+    dataset.BitsAllocated = dataset.BitsStored = 16
+    dataset.HighBit = 15
+    dataset.PixelRepresentation = 1
+    dataset.WindowCenter, dataset.WindowWidth = LEVEL_HU, WIDTH_HU
+    dataset.RescaleIntercept, dataset.RescaleSlope = -1024, 1
+    dataset.RescaleType = "HU"
+    return dataset
+
+
+def _write_nifti(folder: Path, patient: PhantomPatient) -> None:
+    """Write volume and mask; the affine says that columns run to the left and rows to the back."""
+    import nibabel as nib
+
+    folder.mkdir(parents=True, exist_ok=True)
+    depth, height, width = _spacing(patient)
+    _, rows, columns = patient.volume.voxels.shape
+    affine = np.diag([-width, -height, depth, 1.0])
+    affine[:2, 3] = (columns - 1) / 2 * width, (rows - 1) / 2 * height
+    arrays = {"ct": patient.volume.voxels.astype(np.int16), "mask": patient.volume.mask}
+    for name, array in arrays.items():
+        image = nib.Nifti1Image(np.asarray(array).transpose(2, 1, 0), affine)
+        image.header.set_xyzt_units("mm")
+        packed = gzip.compress(image.to_bytes(), compresslevel=1, mtime=0)
+        (folder / f"{patient.patient_id}_{name}.nii.gz").write_bytes(packed)
+
+
+def window_picture(hu: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return HU as 8-bit grey values in the soft-tissue window."""
+    grey = (np.asarray(hu, np.float32) - (LEVEL_HU - WIDTH_HU / 2)) * (255 / WIDTH_HU)
+    return np.rint(np.clip(grey, 0, 255)).astype(np.uint8)
+
+
+def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done, packed = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    if not done:
+        raise PhantomError(f"{path}: expected a picture that PNG can hold, got {picture.shape}.")
+    path.write_bytes(packed.tobytes())
+
+
+def _picture_name(patient_id: str, index: int) -> str:
+    return f"{patient_id}_{index:03d}.png"
+
+
+def _write_pictures(out: Path, patient: PhantomPatient) -> None:
+    for index, hu in enumerate(patient.volume.voxels):
+        name = _picture_name(patient.patient_id, index)
+        _write_png(out / "png" / patient.label / name, window_picture(hu))
+        mask = np.asarray(patient.volume.mask)[index]
+        _write_png(out / "png_masks" / name, PICTURE_MASK[mask])
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue())
+
+
+def _write_tables(out: Path, written: Sequence[Written], formats: Sequence[str]) -> None:
+    """Write labels.csv, which every format shares, and an index of NIfTI files and of pictures."""
+    masks = "nifti" in formats
+    _write_csv(
+        out / "labels.csv",
+        ("patient_id", "label", "mask", "phase", "kernel"),
+        [
+            (w.patient_id, w.label, f"nifti/{w.patient_id}_mask.nii.gz" if masks else "")
+            + (w.phase, w.kernel)
+            for w in written
+        ],
+    )
+    if masks:
+        _write_csv(
+            out / "nifti" / "index.csv",
+            ("path", "label", "patient_id", "mask"),
+            [
+                (f"{w.patient_id}_ct.nii.gz", w.label, w.patient_id, f"{w.patient_id}_mask.nii.gz")
+                for w in written
+            ],
+        )
+    if "png" in formats:
+        rows = []
+        for w in written:
+            for index in range(w.slices):
+                name = _picture_name(w.patient_id, index)
+                mask = f"../png_masks/{name}"
+                rows.append((f"{w.label}/{name}", w.label, w.patient_id, index, mask))
+        columns = ("path", "label", "patient_id", "slice_index", "mask")
+        _write_csv(out / "png" / "index.csv", columns, rows)
+
+
+def _write_truth(
+    out: Path, written: Sequence[Written], config: PhantomConfig, formats: Sequence[str]
+) -> None:
+    """Write what is true: a row per lesion, then the config, the copies and the provenance."""
+    _write_csv(
+        out / "truth.csv",
+        ("patient_id", "lesion_id", "kind", "diameter_mm", "slices"),
+        [
+            (w.patient_id, lesion.lesion_id, lesion.kind, lesion.diameter_mm)
+            + (" ".join(map(str, lesion.slices)),)
+            for w in written
+            for lesion in w.lesions
+        ],
+    )
+    content = {
+        "config": asdict(config),
+        "formats": list(formats),
+        "patients": [asdict(w) for w in written],
+        "duplicates": [{"patient_id": w.patient_id, **asdict(c)} for w in written for c in w.copies],
+    }
+    provenance = stamp("hepar.phantom.write_cohort", seed=config.seed)
+    write_artefact(out / "truth.json", "phantom_truth", content, provenance)
+
+
+def draw_contact_sheet(
+    path: Path, patients: Iterable[PhantomPatient], columns: int = 8, tile: int = 256
+) -> None:
+    """Draw one row of slices for each patient, from the feet to the head, in soft-tissue window.
+
+    Args:
+        path: PNG to write.
+        patients: whom to show.
+        columns: most slices in a row, evenly picked.
+        tile: pixels along each side of a slice.
+    """
+    rows = []
+    for patient in patients:
+        picks = np.linspace(0, len(patient.volume.voxels) - 1, columns)
+        picks = np.unique(np.rint(picks).astype(int))
+        tiles = [np.zeros((tile, tile), np.uint8) for _ in range(columns)]
+        for k, index in enumerate(picks):
+            picture = window_picture(patient.volume.voxels[index])
+            tiles[k] = cv2.resize(picture, (tile, tile), interpolation=cv2.INTER_AREA)
+        row = np.hstack(tiles)
+        caption = f"{patient.patient_id} {patient.label} {patient.phase}"
+        cv2.putText(row, caption, (6, tile - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.4, 210, 1, cv2.LINE_AA)
+        rows.append(row)
+    if not rows:
+        raise PhantomError("contact sheet: expected one patient or more, got none.")
+    _write_png(path, np.vstack(rows))

@@ -1,0 +1,128 @@
+"""What the scanner adds to a body: kernel, noise, streaks, table, and marks that were burned in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hepar.phantom.shapes import Field, cover, paint
+
+__all__ = ["KERNELS", "Scan", "burn_mark", "draw_table", "expose", "make_scan"]
+
+KERNELS = {"B20f": (0.85, 0.95), "B30f": (0.62, 0.65), "B40f": (0.5, 0.45)}
+"""Kernel name -> blur of the picture and of its noise, in pixels of a 256-pixel slice."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """How one patient was scanned.
+
+    Attributes:
+        kernel: key of `KERNELS`.
+        noise_hu: standard deviation of the noise in the middle of the body.
+        thickness_mm: slice spacing, which is also the slice thickness.
+        zoom: field of view over the width of the body.
+        centre_mm: height of the middle of the series in the body.
+        table: "cradle", "bed" or "rails".
+    """
+
+    kernel: str
+    noise_hu: float
+    thickness_mm: float
+    zoom: float
+    centre_mm: float
+    table: str
+
+
+def make_scan(rng: np.random.Generator) -> Scan:
+    """Draw how a patient is scanned; the label has no part in this."""
+    return Scan(
+        kernel=str(rng.choice(list(KERNELS), p=(0.3, 0.5, 0.2))),
+        noise_hu=float(np.clip(np.exp(rng.normal(np.log(11), 0.25)), 6, 20)),
+        thickness_mm=float(rng.choice([2.5, 3.0, 3.2, 4.0, 5.0, 6.0, 8.0])),
+        zoom=float(rng.uniform(1.04, 1.2)),
+        centre_mm=float(rng.uniform(-92, -52)),
+        table=str(rng.choice(["cradle", "bed"])),
+    )
+
+
+def draw_table(hu: Field, table: str, back_mm: float, pixel_mm: float) -> None:
+    """Paint the patient table under the body, in place.
+
+    Args:
+        hu: (y, x) picture with air at -1000.
+        table: "cradle", "bed" or "rails".
+        back_mm: y of the lowest point of the back, from the middle of the picture.
+        pixel_mm: in-plane pixel size.
+    """
+    axis = (np.arange(hu.shape[0], dtype=np.float32) - (hu.shape[0] - 1) / 2) * np.float32(pixel_mm)
+    x, y = axis[None, :], axis[:, None] - np.float32(back_mm + 3)
+    width = {"cradle": 205.0, "bed": 175.0, "rails": 215.0}[table]
+    sag = {"cradle": 1 / 900, "bed": 1 / 2000, "rails": 1e-6}[table]
+    top = y + np.float32(sag) * x * x
+    side = np.abs(x) - np.float32(width)
+    free = np.clip((-500 - hu) / 500, 0, 1)
+    if table == "rails":
+        plank = np.maximum(np.abs(top - 9) - 8, side)
+        paint(hu, cover(plank, pixel_mm) * free, 260.0)
+        for place in (-110.0, 110.0):
+            rail = np.sqrt((x - place) ** 2 + (y - 34) ** 2) - 11
+            paint(hu, cover(rail, pixel_mm) * free, 1400.0)
+        return
+    shell = np.maximum(np.abs(top - 2) - 0.9, side)
+    paint(hu, cover(shell, pixel_mm) * free, -120.0)
+    foam = np.maximum(np.abs(top - 12) - 9, side)
+    paint(hu, cover(foam, pixel_mm) * free, -940.0)
+    depth = 22 if table == "cradle" else 42
+    under = np.maximum(np.abs(top - depth + np.maximum(np.abs(x) - 120, 0) * 0.3) - 0.8, side)
+    paint(hu, cover(under, pixel_mm) * free, -220.0)
+
+
+def expose(
+    hu: Field, inside: NDArray[np.bool_], scan: Scan, rng: np.random.Generator
+) -> NDArray[np.int16]:
+    """Return what the scanner measures: blurred by its kernel, with noise, in whole HU.
+
+    Noise is strongest in the middle of the body, where few photons arrive, and has faint streaks
+    along the long axis of the body.
+
+    Args:
+        hu: (y, x) true HU.
+        inside: (y, x) where the body is.
+        scan: kernel and noise.
+        rng: this slice's generator.
+
+    Returns:
+        (y, x) HU from -1024 to 3071.
+    """
+    size = hu.shape[0]
+    blur, grain = (sigma * size / 256 for sigma in KERNELS[scan.kernel])
+    sharp = cv2.GaussianBlur(hu, (0, 0), max(blur, 0.2))
+    noise = rng.standard_normal(hu.shape, dtype=np.float32)
+    noise = cv2.GaussianBlur(noise, (0, 0), max(grain, 0.2)) - 0.5 * cv2.GaussianBlur(
+        noise, (0, 0), 2.2 * grain
+    )
+    noise /= np.float32(noise.std())
+    streaks = cv2.GaussianBlur(
+        rng.standard_normal(hu.shape, dtype=np.float32), (0, 0), size / 9, sigmaY=0.6
+    )
+    streaks /= np.float32(streaks.std())
+    thick = cv2.resize(inside.astype(np.float32), (32, 32), interpolation=cv2.INTER_AREA)
+    thick = cv2.GaussianBlur(thick, (0, 0), 5)
+    thick = cv2.resize(thick / np.float32(max(thick.max(), 1e-3)), (size, size))
+    along = np.maximum(inside.mean(axis=1, keepdims=True) - 0.35, 0).astype(np.float32)
+    strength = np.float32(scan.noise_hu) * (0.25 + 0.75 * thick)
+    measured = sharp + strength * (noise + 0.7 * along * streaks)
+    return np.rint(np.clip(measured, -1024, 3071)).astype(np.int16)
+
+
+def burn_mark(hu: NDArray[np.int16]) -> None:
+    """Burn a bright mark into the upper left corner of a slice, outside the body, in place."""
+    size = hu.shape[0]
+    step = max(size // 64, 1)
+    hu[2 * step : 3 * step, 2 * step : 8 * step] = 1500
+    hu[4 * step : 8 * step, 2 * step : 3 * step] = 1500
+    hu[4 * step : 5 * step, 2 * step : 6 * step] = 1500
