@@ -1,5 +1,8 @@
 """Numbers: reads predictions, never a model; a metric is a value with an interval or a reason."""
 
+from hepar.evaluate.evaluation import Evaluation, evaluate, headline, write_evaluation
+from hepar.evaluate.intervals import Estimate, Undefined, estimate, wilson
+from hepar.evaluate.metrics import METRICS, count_by_patient, roc_curve
 from hepar.evaluate.predictions import (
     Predictions,
     aggregate,
@@ -8,4 +11,21 @@ from hepar.evaluate.predictions import (
     write_predictions,
 )
 
-__all__ = ["Predictions", "aggregate", "decide", "read_predictions", "write_predictions"]
+__all__ = [
+    "METRICS",
+    "Estimate",
+    "Evaluation",
+    "Predictions",
+    "Undefined",
+    "aggregate",
+    "count_by_patient",
+    "decide",
+    "estimate",
+    "evaluate",
+    "headline",
+    "read_predictions",
+    "roc_curve",
+    "wilson",
+    "write_evaluation",
+    "write_predictions",
+]

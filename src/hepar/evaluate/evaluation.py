@@ -1,0 +1,228 @@
+"""From predictions to `evaluation.json`: every metric with its interval, or the reason for none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hepar.config import EvaluateConfig
+from hepar.errors import EvaluateError
+from hepar.evaluate.intervals import Estimate, Undefined, estimate
+from hepar.evaluate.metrics import METRICS, count_by_patient, values
+from hepar.evaluate.predictions import Level, Predictions
+from hepar.provenance import read_artefact, write_artefact
+
+__all__ = ["Evaluation", "evaluate", "headline", "write_evaluation"]
+
+PARTITIONS = {"train": "out-of-fold", "test": "test"}
+"""Partition of a prediction -> what its numbers are called; other partitions are not evaluated."""
+
+UNKNOWN = (
+    "Patient ids are unknown: folds are of images, and images of one patient may stand on both "
+    "sides. These numbers do not say how the model does on a new patient."
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known about how good predictions are.
+
+    Attributes:
+        metrics: records {metric, level, label, value, undefined, low, high, method, n_patients,
+            n_samples, partition, no_interval}; label None is the mean over labels, or a metric of
+            all labels together.
+        confusion: records {level, partition, labels, counts}, reference in rows.
+        per_patient: records {patient_id, partition, n_samples, accuracy, auroc, undefined} of the
+            slices of each patient; auroc is of the most severe label against the rest.
+        warning: what limits every number; "" where nothing does.
+    """
+
+    metrics: tuple[dict[str, Any], ...]
+    confusion: tuple[dict[str, Any], ...]
+    per_patient: tuple[dict[str, Any], ...]
+    warning: str = ""
+
+
+def evaluate(predictions: Predictions, patients: Predictions, config: EvaluateConfig) -> Evaluation:
+    """Measure predictions against their references, patients first.
+
+    Out-of-fold and test predictions are measured apart. Where patient ids are unknown there is no
+    patient level and no interval.
+
+    Args:
+        predictions: at slice level.
+        patients: the same at patient level, from `aggregate`.
+        config: resamples, coverage and seed.
+
+    Returns:
+        The evaluation.
+
+    Raises:
+        EvaluateError: no row has a reference.
+    """
+    metrics: list[dict[str, Any]] = []
+    confusion: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    levels: list[tuple[Level, Predictions]] = [("slice", predictions)]
+    if predictions.patients_known:
+        levels.insert(0, ("patient", patients))
+    for partition, name in PARTITIONS.items():
+        for level, table in levels:
+            part = table.select((table.partition == partition) & (table.reference != ""))
+            if not len(part):
+                continue
+            counts = count_by_patient(part)
+            found = estimate(counts, level, config, patients_known=part.patients_known)
+            metrics += [
+                _record(key, result, level, name, part.labels) for key, result in found.items()
+            ]
+            table_counts = counts.cells.sum(axis=0).astype(int).tolist()
+            confusion.append(
+                {
+                    "level": level,
+                    "partition": name,
+                    "labels": list(part.labels),
+                    "counts": table_counts,
+                }
+            )
+            if level == "slice" and part.patients_known:
+                rows += [_patient_row(part, patient, name) for patient in counts.patients]
+    if not metrics:
+        raise EvaluateError(
+            "predictions: expected rows with a reference in the train or test partition, got none."
+        )
+    warning = "" if predictions.patients_known else UNKNOWN
+    return Evaluation(tuple(metrics), tuple(confusion), tuple(rows), warning)
+
+
+def _record(
+    key: tuple[str, int | None],
+    result: Estimate | Undefined,
+    level: Level,
+    partition: str,
+    labels: tuple[str, ...],
+) -> dict[str, Any]:
+    metric, label = key
+    record: dict[str, Any] = {
+        "metric": metric,
+        "level": level,
+        "label": None if label is None else labels[label],
+        "partition": partition,
+        "value": None,
+        "undefined": None,
+        "low": None,
+        "high": None,
+        "method": "none",
+        "n_patients": 0,
+        "n_samples": 0,
+        "no_interval": None,
+    }
+    if isinstance(result, Undefined):
+        return {**record, "undefined": result.reason}
+    return {
+        **record,
+        "value": result.value,
+        "low": result.low,
+        "high": result.high,
+        "method": result.method,
+        "n_patients": result.n_patients,
+        "n_samples": result.n_samples,
+        "no_interval": result.no_interval or None,
+    }
+
+
+def _patient_row(predictions: Predictions, patient: str, partition: str) -> dict[str, Any]:
+    """Return what is known of one patient's slices."""
+    own = predictions.select(predictions.patient_id == patient)
+    tally = count_by_patient(own).tally()
+    accuracy = float(values(METRICS.get("accuracy"), tally)[0])
+    auroc = float(values(METRICS.get("auroc"), tally)[len(own.labels) - 1])
+    undefined = np.isnan(auroc)
+    most_severe = own.labels[-1]
+    return {
+        "patient_id": str(patient),
+        "partition": partition,
+        "n_samples": len(own),
+        "accuracy": accuracy,
+        "auroc": None if undefined else auroc,
+        "undefined": f"all slices or none are {most_severe!r}" if undefined else None,
+    }
+
+
+def write_evaluation(path: Path, evaluation: Evaluation, provenance: Mapping[str, Any]) -> None:
+    """Write `evaluation.json`."""
+    content = {
+        "metrics": list(evaluation.metrics),
+        "confusion": list(evaluation.confusion),
+        "per_patient": list(evaluation.per_patient),
+        "warning": evaluation.warning,
+    }
+    write_artefact(path, "evaluation", content, provenance)
+
+
+_PREFERENCE = (
+    ("balanced_accuracy", "patient", "test"),
+    ("balanced_accuracy", "patient", "out-of-fold"),
+    ("auroc", "slice", "test"),
+    ("auroc", "slice", "out-of-fold"),
+    ("balanced_accuracy", "slice", "out-of-fold"),
+    ("accuracy", "slice", "out-of-fold"),
+)
+
+
+def headline(path: Path) -> dict[str, Any]:
+    """Return the one number to show first, with its interval and a sentence that says it.
+
+    Balanced accuracy of patients comes first, of the test partition where there is one. Where it
+    is undefined, as in a cohort whose patients all have one label, the slices' AUROC stands in.
+
+    Args:
+        path: `evaluation.json`.
+
+    Returns:
+        metric, level, partition, value, low, high, n_patients, n_samples, sentence.
+
+    Raises:
+        EvaluateError: no metric is defined.
+    """
+    document = read_artefact(path, "evaluation")
+    records = {
+        (r["metric"], r["level"], r["partition"]): r
+        for r in document["metrics"]
+        if r["label"] is None and r["value"] is not None
+    }
+    chosen = next((records[key] for key in _PREFERENCE if key in records), None)
+    if chosen is None:
+        raise EvaluateError(f"{path}: expected a metric that is defined, got none.")
+    keys = ("metric", "level", "partition", "value", "low", "high", "n_patients", "n_samples")
+    return {**{key: chosen[key] for key in keys}, "sentence": _sentence(chosen, document)}
+
+
+def _sentence(record: Mapping[str, Any], document: Mapping[str, Any]) -> str:
+    title = METRICS.get(record["metric"]).title
+    units = "patients" if record["level"] == "patient" else "slices"
+    text = f"{title[0].upper()}{title[1:]} of {units} {record['value']:.3f}"
+    if record["low"] is not None:
+        text += f" (95 % interval {record['low']:.3f} to {record['high']:.3f})"
+    else:
+        text += f" (no interval: {record['no_interval']})"
+    if document["warning"]:
+        text += f" on {record['n_samples']} images, in image-level folds"
+        return f"{text}: not what a new patient would see."
+    how = "held out for testing" if record["partition"] == "test" else "left out in turn"
+    text += f" on {record['n_patients']} patients {how}."
+    if record["level"] == "slice":
+        why = next(
+            (
+                r["undefined"]
+                for r in document["metrics"]
+                if r["metric"] == "balanced_accuracy" and r["level"] == "patient" and r["undefined"]
+            ),
+            "",
+        )
+        text += f" Balanced accuracy of patients is undefined: {why}." if why else ""
+    return text
