@@ -1,0 +1,8 @@
+"""What a person reads: one self-contained page made from the files of a run."""
+
+from hepar.report.html import write_report
+from hepar.report.inputs import ReportInputs, read_inputs
+from hepar.report.samples import write_samples
+from hepar.report.sections import SECTIONS, Section
+
+__all__ = ["SECTIONS", "ReportInputs", "Section", "read_inputs", "write_report", "write_samples"]

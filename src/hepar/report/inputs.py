@@ -1,0 +1,93 @@
+"""Everything a section may look at: the files of one run, read once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hepar.data import Manifest, read_manifest
+from hepar.errors import ReportError
+from hepar.evaluate import Predictions, headline, read_predictions
+from hepar.provenance import read_artefact
+
+__all__ = ["ReportInputs", "read_inputs"]
+
+
+@dataclass(frozen=True, eq=False)
+class ReportInputs:
+    """The files of a run.
+
+    Attributes:
+        folder: of the run.
+        run: `run.json`.
+        manifest: the cohort.
+        split: `split.json`.
+        recipe: `recipe.json`.
+        slices: predictions per slice.
+        patients: predictions per patient.
+        evaluation: `evaluation.json`.
+        headline: the number to show first.
+        samples: records of the pictures in `figures/samples.json`; empty where there are none.
+    """
+
+    folder: Path
+    run: Mapping[str, Any]
+    manifest: Manifest
+    split: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+    slices: Predictions
+    patients: Predictions
+    evaluation: Mapping[str, Any]
+    headline: Mapping[str, Any]
+    samples: tuple[Mapping[str, Any], ...]
+
+    @property
+    def main_level(self) -> str:
+        """The level that counts: "patient" where patients are known, else "slice"."""
+        return "patient" if self.slices.patients_known else "slice"
+
+    def table(self, level: str) -> Predictions:
+        """Return the predictions of a level."""
+        return self.patients if level == "patient" else self.slices
+
+    def records(self, **wanted: object) -> list[Mapping[str, Any]]:
+        """Return the metric records that have all the wanted values."""
+        return [
+            record
+            for record in self.evaluation["metrics"]
+            if all(record[key] == value for key, value in wanted.items())
+        ]
+
+    @property
+    def partitions(self) -> list[str]:
+        """What was evaluated, "test" first."""
+        found = {record["partition"] for record in self.evaluation["metrics"]}
+        return sorted(found, reverse=True)
+
+
+def read_inputs(folder: Path) -> ReportInputs:
+    """Read the files of a run.
+
+    Raises:
+        ReportError: the folder is not there.
+        DataError: a file is missing or not what it should be.
+    """
+    if not folder.is_dir():
+        raise ReportError(f"{folder}: expected the folder of a run, got none.")
+    path = folder / "figures" / "samples.json"
+    samples = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    return ReportInputs(
+        folder=folder,
+        run=read_artefact(folder / "run.json", "run"),
+        manifest=read_manifest(folder / "manifest.csv"),
+        split=read_artefact(folder / "split.json", "split"),
+        recipe=read_artefact(folder / "recipe.json", "recipe"),
+        slices=read_predictions(folder / "predictions.csv"),
+        patients=read_predictions(folder / "patients.csv"),
+        evaluation=read_artefact(folder / "evaluation.json", "evaluation"),
+        headline=headline(folder / "evaluation.json"),
+        samples=tuple(samples),
+    )
