@@ -155,8 +155,8 @@ def demo(
 ) -> None:
     """Run the main job on the phantom cohort: synthetic CT that this command makes itself."""
     from hepar.config import read_config
-    from hepar.phantom import PhantomConfig, write_cohort
     from hepar.main_job import run as run_all
+    from hepar.phantom import PhantomConfig, write_cohort
 
     cohort = out / "phantom"
     phantom = PhantomConfig(patients=patients)

@@ -1,4 +1,4 @@
-"""From predictions to `evaluation.json`: every metric with its interval, or the reason for none."""
+"""All numbers of a run, patients first, and the file that reports and other scripts read."""
 
 from __future__ import annotations
 

@@ -76,11 +76,11 @@ def cross_validate(
     for held_out in track(range(split.folds), "fit folds"):
         train = np.flatnonzero((fold != held_out) & (fold >= 0))
         out = np.flatnonzero(fold == held_out)
-        head = _fit(features[train], [samples[i] for i in train], labels, config)
+        head = _fit(features[train], [samples[int(i)] for i in train], labels, config)
         probabilities[out] = head.probabilities(features[out])
         penalties.append(head.penalty)
     train = np.flatnonzero(fold >= 0)
-    final = _fit(features[train], [samples[i] for i in train], labels, config)
+    final = _fit(features[train], [samples[int(i)] for i in train], labels, config)
     test = np.flatnonzero(fold < 0)
     if len(test):
         probabilities[test] = final.probabilities(features[test])

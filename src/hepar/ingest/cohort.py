@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -14,55 +12,22 @@ from typing import TypeVar
 from hepar.config import IngestConfig
 from hepar.data import Finding, LabelSet, Manifest, Sample
 from hepar.errors import IngestError
-from hepar.ingest.bounds import RefusedFileError
 from hepar.ingest.dicom import DicomHeader, order_series
-from hepar.ingest.dicom_pixels import check_dicom_slice
-from hepar.ingest.files import Entry, Listing, Source, name_of, sniff
+from hepar.ingest.files import Entry, Listing, Source, name_of
 from hepar.ingest.labels import find_labels_table, join_labels
+from hepar.ingest.looks import Look, Volume, look_at, look_at_all, look_at_mask
 from hepar.ingest.masks import (
     LIVER_FROM,
     MaskInfo,
-    count_values,
     infer_mask_values,
     parse_mask_values,
-    read_mask_picture,
     tissue_pixels,
 )
-from hepar.ingest.nifti import check_hu, load_volume
-from hepar.ingest.pictures import has_colour, read_picture
-from hepar.progress import LOG, track
-from hepar.provenance import sha256_file
+from hepar.progress import LOG
 
 __all__ = ["make_manifest"]
 
 Looked = TypeVar("Looked")
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """What a picture file turned out to be."""
-
-    rows: int
-    columns: int
-    coloured: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Volume:
-    """What a NIfTI file turned out to be: (z, y, x) voxels, and the file's order of slices."""
-
-    shape: tuple[int, int, int]
-    frames: tuple[int, ...]
-    spacing_mm: tuple[float, float, float]
-    has_orientation: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What a file turned out to be, and the hash of its bytes."""
-
-    sha256: str
-    found: Picture | DicomHeader | Volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +61,9 @@ def make_manifest(source: Source, config: IngestConfig, *, labelled: bool = True
     """
     notes = list(source.findings)
     entries = [one for entry in source.entries for one in _files_of(entry)]
-    looks = _look_at_all(
+    looks = look_at_all(
         [entry.path for entry in entries], "reading", source.root, notes,
-        lambda path: _look(path, config),
+        lambda path: look_at(path, config),
     )  # fmt: skip
     find = _patient_finder(config)
     pairs = [
@@ -116,10 +81,7 @@ def make_manifest(source: Source, config: IngestConfig, *, labelled: bool = True
         found, source.root, may_be_unknown=config.patients_unknown or not labelled
     )
     if not samples:
-        refused = Counter(note.code for note in notes if note.severity in {"refused", "set-aside"})
-        what = ", ".join(f"{n} {code}" for code, n in refused.most_common()) or "no file"
-        first = next((f" First: {note.where}: {note.message}" for note in notes), "")
-        raise IngestError(f"{source.root}: expected usable CT images, got none ({what}).{first}")
+        raise IngestError(f"{source.root}: expected usable CT images, got none {_reasons(notes)}")
     if labelled:
         notes += _unlabelled(samples)
     for note in notes:
@@ -135,59 +97,13 @@ def make_manifest(source: Source, config: IngestConfig, *, labelled: bool = True
     )
 
 
-def _look_at_all(
-    paths: Iterable[Path],
-    what: str,
-    root: Path,
-    notes: list[Finding],
-    look: Callable[[Path], Looked],
-) -> dict[Path, Looked]:
-    """Look at every file once, in threads; one that cannot be used becomes a finding."""
-
-    def safe(path: Path) -> Looked | Finding:
-        try:
-            return look(path)
-        except RefusedFileError as error:
-            return Finding(error.code, name_of(path, root), str(error), error.severity)
-        except OSError as error:
-            code = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
-            message = f"expected a readable file, got: {error.strerror}."
-            return Finding(code, name_of(path, root), message, "refused")
-
-    unique = list(dict.fromkeys(paths))
-    found: dict[Path, Looked] = {}
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for path, result in track(
-            zip(unique, pool.map(safe, unique), strict=True), what, total=len(unique)
-        ):
-            if isinstance(result, Finding):
-                notes.append(result)
-            else:
-                found[path] = result
-    return found
-
-
-def _look(path: Path, config: IngestConfig) -> Look:
-    kind = sniff(path)
-    if kind == "unknown" and path.stat().st_size == 0:
-        raise RefusedFileError("empty", "expected an image, got an empty file.")
-    if kind == "dicom":
-        return Look(sha256_file(path), check_dicom_slice(path, config))
-    if kind == "nifti":
-        volume = load_volume(path, config)
-        check_hu(volume)
-        known = volume.has_orientation
-        return Look(
-            sha256_file(path), Volume(volume.shape, volume.frames, volume.spacing_mm, known)
-        )
-    if kind != "picture":
-        raise RefusedFileError(
-            "not-an-image", "expected a picture, DICOM or NIfTI file, got something else.",
-            "set-aside",
-        )  # fmt: skip
-    pixels = read_picture(path, config)
-    found = Picture(pixels.shape[0], pixels.shape[1], has_colour(pixels))
-    return Look(sha256_file(path), found)
+def _reasons(notes: Sequence[Finding]) -> str:
+    """Return how many of what were refused or set aside, and the first of them in full."""
+    order = ("refused", "set-aside")
+    gone = sorted((note for note in notes if note.severity in order), key=lambda n: n.severity)
+    counts = Counter(note.code for note in gone)
+    what = ", ".join(f"{n} {code}" for code, n in counts.most_common()) or "no file"
+    return f"({what})." + (f" First: {gone[0].where}: {gone[0].message}" if gone else "")
 
 
 def _files_of(entry: Entry) -> list[Entry]:
@@ -286,25 +202,14 @@ def _dicom_draft(sample: Sample, header: DicomHeader, index: int, step: float, d
     return Draft(full, size, size[::-1] if header.is_transposed else size, depth)
 
 
-def _look_at_mask(path: Path, config: IngestConfig) -> MaskInfo:
-    if sniff(path) == "nifti":
-        volume = load_volume(path, config)
-        counts = tuple(count_values(volume.code_slice(frame)) for frame in volume.frames)
-        _, rows, columns = volume.shape
-        return MaskInfo(sha256_file(path), rows, columns, volume.frames, counts, is_volume=True)
-    codes = read_mask_picture(path, config)
-    rows, columns = codes.shape
-    return MaskInfo(sha256_file(path), rows, columns, (0,), (count_values(codes),))
-
-
 def _with_masks(
     drafts: Sequence[Draft], source: Source, config: IngestConfig, notes: list[Finding]
 ) -> tuple[list[Draft], dict[str, int]]:
     """Join masks to samples; a sample whose mask is missing, damaged or of another size is refused."""  # noqa: E501
     root = source.root
-    masks = _look_at_all(
+    masks = look_at_all(
         [root / draft.sample.mask for draft in drafts if draft.sample.mask], "masks", root, notes,
-        lambda path: _look_at_mask(path, config),
+        lambda path: look_at_mask(path, config),
     )  # fmt: skip
     if not masks:
         return [draft for draft in drafts if not draft.sample.mask], {}
@@ -380,6 +285,8 @@ def _with_labels(
         return list(drafts)
     LOG.info("%s: read as the labels of this source", table)
     samples, findings = join_labels([one.sample for one in drafts], table, source.root, config)
+    masks = {sample.mask for sample in samples}
+    notes[:] = [note for note in notes if note.code != "other-format" or note.where not in masks]
     notes += findings
     return [replace(draft, sample=sample) for draft, sample in zip(drafts, samples, strict=True)]
 

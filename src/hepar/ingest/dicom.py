@@ -27,6 +27,10 @@ MAX_TILT_DEGREES = 20.0
 _SAME_MM = 0.01
 
 
+_HU_TYPES = {"", "HU", "US"}
+"""Rescale types of an original CT slice in HU; some converters write US, "unspecified", for none."""
+
+
 @dataclass(frozen=True, slots=True)
 class DicomHeader:
     """Of one CT slice: whose it is, where it lies and what its numbers mean.
@@ -124,7 +128,7 @@ def check_header(elements: Elements, config: IngestConfig) -> DicomHeader:
         position=position,
         spacing_mm=(spacing[0], spacing[1]) if len(spacing) == 2 and min(spacing) > 0 else None,
         thickness_mm=abs(thickness[0]) if thickness else 0.0,
-        is_hu=bool(slope and intercept) and elements.text("RescaleType") in {"", "HU"},
+        is_hu=bool(slope and intercept) and elements.text("RescaleType") in _HU_TYPES,
     )
 
 

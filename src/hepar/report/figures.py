@@ -123,7 +123,14 @@ def draw_histograms(predictions: Predictions) -> str:
         axis.set_xlim(0, 1)
         axis.set_xlabel(f"probability of {predictions.labels[i]}", color=_INK, fontsize=9)
     axes[0].set_ylabel("number", color=_INK, fontsize=9)
-    axes[0].legend(
-        frameon=False, fontsize=8.5, labelcolor=_INK, title="reference", title_fontsize=8.5
-    ).get_title().set_color(_INK)
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(
+        handles,
+        [f"reference {name}" for name in names],
+        loc="outside upper left",
+        ncols=k,
+        frameon=False,
+        fontsize=8.5,
+        labelcolor=_INK,
+    )
     return _svg(figure, "Histograms of each label's probability, one line for each reference.")

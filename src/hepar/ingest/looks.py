@@ -1,0 +1,129 @@
+"""A first look at every file, in threads: what it is, its hash, and whether it can be read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from hepar.config import IngestConfig
+from hepar.data import Finding
+from hepar.ingest.bounds import RefusedFileError
+from hepar.ingest.dicom import DicomHeader
+from hepar.ingest.dicom_pixels import check_dicom_slice
+from hepar.ingest.files import name_of, sniff
+from hepar.ingest.masks import MaskInfo, count_values, read_mask_picture
+from hepar.ingest.nifti import check_hu, load_volume
+from hepar.ingest.pictures import has_colour, read_picture
+from hepar.progress import track
+from hepar.provenance import sha256_file
+
+__all__ = ["Look", "Picture", "Volume", "look_at", "look_at_all", "look_at_mask"]
+
+Looked = TypeVar("Looked")
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What a picture file turned out to be."""
+
+    rows: int
+    columns: int
+    coloured: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """What a NIfTI file turned out to be: (z, y, x) voxels, and the file's order of slices."""
+
+    shape: tuple[int, int, int]
+    frames: tuple[int, ...]
+    spacing_mm: tuple[float, float, float]
+    has_orientation: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a file turned out to be, and the hash of its bytes."""
+
+    sha256: str
+    found: Picture | DicomHeader | Volume
+
+
+def look_at_all(
+    paths: Iterable[Path],
+    what: str,
+    root: Path,
+    notes: list[Finding],
+    look: Callable[[Path], Looked],
+) -> dict[Path, Looked]:
+    """Look at every file once, in threads; one that cannot be used becomes a finding."""
+
+    def safe(path: Path) -> Looked | Finding:
+        try:
+            return look(path)
+        except RefusedFileError as error:
+            return Finding(error.code, name_of(path, root), str(error), error.severity)
+        except OSError as error:
+            code = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
+            message = f"expected a readable file, got: {error.strerror}."
+            return Finding(code, name_of(path, root), message, "refused")
+
+    unique = list(dict.fromkeys(paths))
+    found: dict[Path, Looked] = {}
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for path, result in track(
+            zip(unique, pool.map(safe, unique), strict=True), what, total=len(unique)
+        ):
+            if isinstance(result, Finding):
+                notes.append(result)
+            else:
+                found[path] = result
+    return found
+
+
+def look_at(path: Path, config: IngestConfig) -> Look:
+    """Return what an image file is, decoded once so that damage shows now and not later.
+
+    Raises:
+        RefusedFileError: it is no image hepar reads, or a damaged or unfit one.
+    """
+    kind = sniff(path)
+    if kind == "unknown" and path.stat().st_size == 0:
+        raise RefusedFileError("empty", "expected an image, got an empty file.")
+    if kind == "dicom":
+        return Look(sha256_file(path), check_dicom_slice(path, config))
+    if kind == "nifti":
+        volume = load_volume(path, config)
+        check_hu(volume)
+        known = volume.has_orientation
+        return Look(
+            sha256_file(path), Volume(volume.shape, volume.frames, volume.spacing_mm, known)
+        )
+    if kind != "picture":
+        raise RefusedFileError(
+            "not-an-image", "expected a picture, DICOM or NIfTI file, got something else.",
+            "set-aside",
+        )  # fmt: skip
+    pixels = read_picture(path, config)
+    found = Picture(pixels.shape[0], pixels.shape[1], has_colour(pixels))
+    return Look(sha256_file(path), found)
+
+
+def look_at_mask(path: Path, config: IngestConfig) -> MaskInfo:
+    """Return what a mask file holds, slice by slice.
+
+    Raises:
+        RefusedFileError: it is no picture or volume, or a damaged one.
+    """
+    if sniff(path) == "nifti":
+        volume = load_volume(path, config)
+        counts = tuple(count_values(volume.code_slice(frame)) for frame in volume.frames)
+        _, rows, columns = volume.shape
+        return MaskInfo(sha256_file(path), rows, columns, volume.frames, counts, is_volume=True)
+    codes = read_mask_picture(path, config)
+    rows, columns = codes.shape
+    return MaskInfo(sha256_file(path), rows, columns, (0,), (count_values(codes),))

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import gzip
+import itertools
+
+import numpy as np
+import pytest
+
+from hepar.config import IngestConfig
+from hepar.errors import IngestError
+from hepar.ingest import ingest, ingest_files, read_slices
+from hepar.ingest.bounds import RefusedFileError
+from hepar.ingest.nifti import check_hu, load_volume
+
+NAMED = IngestConfig(patient_pattern=r"(\w+?)[_.]")
+CODES = ["".join(codes) for codes in itertools.product("RL", "AP", "SI")] + ["ASR", "PIL", "SRA"]
+
+
+@pytest.fixture
+def hu():
+    """A volume with air, so that it passes for CT, and no symmetry to hide a flip."""
+    return np.random.default_rng(2).integers(-1000, 1000, (5, 4, 3)).astype(np.int16)
+
+
+@pytest.mark.parametrize("codes", CODES)
+def test_every_stored_orientation_gives_the_same_slices(tmp_path, make_nifti, hu, codes):
+    make_nifti(tmp_path / "a.nii.gz", hu, codes)
+    manifest = ingest(tmp_path, NAMED)
+    assert [s.slice_index for s in manifest.samples] == list(range(5))
+    slices = read_slices(manifest, manifest.samples)
+    np.testing.assert_array_equal(np.stack([one.pixels for one in slices]), hu)
+    assert slices[0].pixels.dtype == np.float32
+    assert manifest.samples[0].spacing_mm == (2.5, 0.75, 0.5)
+    assert manifest.samples[0].sample_id == f"a.nii.gz#{manifest.samples[0].frame}"
+
+
+def test_slope_and_intercept_of_the_header_count(tmp_path, make_nifti, hu):
+    path = make_nifti(tmp_path / "a.nii", hu)
+    data = bytearray(path.read_bytes())
+    data[112:120] = np.array([2.0, 10.0], "<f4").tobytes()
+    path.write_bytes(data)
+    volume = load_volume(path, IngestConfig())
+    np.testing.assert_array_equal(volume.hu_slice(0), hu[0] * 2 + 10)
+
+
+def test_both_versions_and_byte_orders_are_read(tmp_path, make_nifti, hu):
+    import nibabel
+
+    path = make_nifti(tmp_path / "a.nii", hu)
+    image = nibabel.load(path)
+    two = nibabel.Nifti2Image(np.asarray(image.dataobj), image.affine)
+    nibabel.save(two, tmp_path / "two.nii.gz")
+    header = image.header.as_byteswapped(">")
+    swapped = nibabel.Nifti1Image(np.asarray(image.dataobj), image.affine, header)
+    nibabel.save(swapped, tmp_path / "swapped.nii")
+    for name in ("two.nii.gz", "swapped.nii"):
+        volume = load_volume(tmp_path / name, IngestConfig())
+        got = np.stack([volume.hu_slice(frame) for frame in volume.frames])
+        np.testing.assert_array_equal(got, hu)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("p1.nii.gz", "p1_mask.nii.gz"),
+        ("p1_ct.nii.gz", "p1_seg.nii.gz"),
+        ("p1.nii.gz", "p1_label.nii"),
+        ("volume-1.nii", "segmentation-1.nii"),
+        ("imagesTr/p1_0000.nii.gz", "labelsTr/p1.nii.gz"),
+        ("imagesTr/p1.nii.gz", "labelsTr/p1.nii.gz"),
+    ],
+)
+def test_a_mask_is_found_by_name_and_labels_the_slices(tmp_path, make_nifti, hu, image, mask):
+    tissue = np.zeros(hu.shape, np.uint8)
+    tissue[1:4] = 1
+    tissue[3, 0, 0] = 2
+    make_nifti(tmp_path / image, hu, "RAS")
+    make_nifti(tmp_path / mask, tissue, "LPI")
+    manifest = ingest(tmp_path, IngestConfig(patients_unknown=True))
+    assert [(s.slice_index, s.label) for s in manifest.samples] == [
+        (1, "no_tumour"),
+        (2, "no_tumour"),
+        (3, "tumour"),
+    ]
+    (finding,) = manifest.findings
+    assert (finding.code, finding.severity) == ("no-liver", "note")
+    assert "2 slices" in finding.message
+    for sample, one in zip(manifest.samples, read_slices(manifest, manifest.samples), strict=True):
+        np.testing.assert_array_equal(one.mask, tissue[sample.slice_index])
+        np.testing.assert_array_equal(one.pixels, hu[sample.slice_index])
+
+
+def test_a_table_labels_the_slices_in_the_liver(tmp_path, make_nifti, hu):
+    tissue = np.zeros(hu.shape, np.uint8)
+    tissue[2] = 5
+    make_nifti(tmp_path / "a.nii.gz", hu)
+    make_nifti(tmp_path / "m.nii.gz", tissue)
+    (tmp_path / "index.csv").write_text("path,label,patient_id,mask\na.nii.gz,benign,P,m.nii.gz\n")
+    manifest = ingest(tmp_path, IngestConfig(mask_values="liver=5"))
+    assert [(s.slice_index, s.label) for s in manifest.samples] == [(2, "benign")]
+    assert manifest.mask_values == {"liver": 5}
+
+
+def test_a_mask_of_another_shape_is_refused_by_name(tmp_path, make_nifti, hu):
+    make_nifti(tmp_path / "a.nii.gz", hu)
+    make_nifti(tmp_path / "a_mask.nii.gz", np.ones((4, 4, 3), np.uint8))
+    with pytest.raises(IngestError, match=r"a\.nii\.gz: .*\(5, 4, 3\).*\(4, 4, 3\) in a_mask"):
+        ingest(tmp_path, NAMED)
+
+
+def test_without_a_mask_the_label_of_a_volume_is_a_warning(tmp_path, make_nifti, hu):
+    make_nifti(tmp_path / "a.nii.gz", hu)
+    (tmp_path / "index.csv").write_text("path,label,patient_id\na.nii.gz,benign,P\n")
+    manifest = ingest(tmp_path, IngestConfig())
+    assert len(manifest) == 5
+    assert [f.code for f in manifest.findings] == ["whole-volume"]
+
+
+def test_slices_of_an_unknown_patients_volume_stay_together(tmp_path, make_nifti, hu):
+    path = make_nifti(tmp_path / "a.nii.gz", hu)
+    manifest = ingest_files([path], IngestConfig())
+    assert not manifest.patients_known
+    assert len(manifest.patients) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "code"),
+    [
+        (np.random.default_rng(0).integers(0, 900, (3, 8, 8)).astype(np.int16), "not-hu"),
+        (np.random.default_rng(0).integers(0, 30, (3, 8, 8)).astype(np.uint8), "label-file"),
+        (np.full((3, 8, 8), np.nan, np.float32), "not-finite"),
+    ],
+)
+def test_what_is_no_ct_is_set_aside(tmp_path, make_nifti, values, code):
+    volume = load_volume(make_nifti(tmp_path / "a.nii", values), IngestConfig())
+    with pytest.raises(RefusedFileError, match="expected") as caught:
+        check_hu(volume)
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("cut", [0.3, 0.6, 0.95])
+def test_truncated_volumes_are_refused(tmp_path, make_nifti, hu, cut):
+    for name in ("a.nii", "a.nii.gz"):
+        path = make_nifti(tmp_path / name, hu)
+        data = path.read_bytes()
+        path.write_bytes(data[: int(len(data) * cut)])
+        with pytest.raises(RefusedFileError, match="truncated"):
+            load_volume(path, IngestConfig())
+
+
+def test_a_volume_above_the_bound_is_refused_from_its_header(tmp_path, make_nifti, hu):
+    path = make_nifti(tmp_path / "a.nii.gz", hu)
+    data = bytearray(gzip.decompress(path.read_bytes()))
+    data[42:48] = np.array([8000, 8000, 8000], "<i2").tobytes()
+    path.write_bytes(gzip.compress(bytes(data)))
+    with pytest.raises(RefusedFileError, match="at most 2048 MB, got 1024000 MB"):
+        load_volume(path, IngestConfig())
+
+
+def test_a_series_over_time_and_an_oblique_volume_are_refused(tmp_path, hu):
+    import nibabel
+
+    four = nibabel.Nifti1Image(np.zeros((3, 3, 3, 2), np.int16), np.eye(4))
+    nibabel.save(four, tmp_path / "t.nii")
+    with pytest.raises(RefusedFileError, match=r"shape \(3, 3, 3, 2\)"):
+        load_volume(tmp_path / "t.nii", IngestConfig())
+    turn = np.radians(30)
+    affine = np.eye(4)
+    affine[1:3, 1:3] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+    nibabel.save(nibabel.Nifti1Image(hu, affine), tmp_path / "o.nii")
+    with pytest.raises(RefusedFileError, match="got 30 degrees"):
+        load_volume(tmp_path / "o.nii", IngestConfig())

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hepar.config import IngestConfig
+from hepar.data import read_manifest, write_manifest
+from hepar.errors import IngestError
+from hepar.ingest import ingest, read_slices
+from hepar.ingest.masks import infer_mask_values, parse_mask_values
+from hepar.provenance import stamp
+
+
+def table(folder, text):
+    path = folder / "index.csv"
+    path.write_text(text)
+    return path
+
+
+def test_a_folder_and_its_table_give_the_same_manifest(tmp_path, make_png):
+    make_png(tmp_path / "x.png")
+    path = table(tmp_path, "path,label,patient_id,series_id,slice_index,age\nx.png,a,P,S,7,61\n")
+    manifest = ingest(path, IngestConfig())
+    assert manifest == ingest(tmp_path, IngestConfig())
+    (sample,) = manifest.samples
+    assert (sample.patient_id, sample.series_id, sample.slice_index) == ("P", "S", 7)
+    assert sample.extra == {"age": "61"}
+
+
+def test_a_missing_column_is_refused_with_the_nearest(tmp_path):
+    with pytest.raises(
+        IngestError, match=r"'path', got file_path, label.*Did you mean 'file_path'"
+    ):
+        ingest(table(tmp_path, "file_path,label\nx.png,a\n"), IngestConfig())
+    with pytest.raises(IngestError, match=r"'label'.*Did you mean 'labels'"):
+        ingest(table(tmp_path, "path,labels\nx.png,a\n"), IngestConfig())
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("path,label\n", "at least one row"),
+        ("path,label\na,b,c\n", "2 values in line 2"),
+        ("path,label,slice_index\nx.png,a,two\n", "whole number as slice_index in line 2"),
+        ("path,label\nx.png,a\nx.png,b\n", "one label for x.png, got 'a' and 'b'"),
+        ("", "'path', got none"),
+    ],
+)
+def test_a_table_that_makes_no_sense_is_refused(tmp_path, text, why):
+    with pytest.raises(IngestError, match=why):
+        ingest(table(tmp_path, text), IngestConfig())
+
+
+def test_a_table_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "index.csv").write_bytes(b"path,label\n\xff\xfe\x00,a\n")
+    with pytest.raises(IngestError, match="UTF-8"):
+        ingest(tmp_path, IngestConfig())
+
+
+def test_missing_and_repeated_rows_are_findings(tmp_path, make_png):
+    make_png(tmp_path / "x.png")
+    text = "path,label,patient_id\nx.png,a,P\nx.png,a,P\ngone.png,a,P\n,a,P\n"
+    manifest = ingest(table(tmp_path, text), IngestConfig())
+    assert len(manifest) == 1
+    found = {(f.where, f.code) for f in manifest.findings}
+    assert found == {
+        ("x.png", "repeated-row"),
+        ("gone.png", "missing"),
+        ("index.csv:5", "no-path"),
+    }
+
+
+def test_paths_may_leave_the_folder_and_may_be_absolute(tmp_path, make_png):
+    outside = make_png(tmp_path / "else" / "x.png", np.full((4, 4), 1, np.uint8))
+    far = make_png(tmp_path / "far.png", np.full((4, 4), 2, np.uint8))
+    (tmp_path / "in").mkdir()
+    text = f"path,label,patient_id\n../else/{outside.name},a,P\n{far},a,P\n"
+    manifest = ingest(table(tmp_path / "in", text), IngestConfig())
+    values = sorted(int(s.pixels[0, 0]) for s in read_slices(manifest, manifest.samples))
+    assert values == [1, 2]
+
+
+def test_a_column_that_names_a_person_is_left_out(tmp_path, make_png):
+    make_png(tmp_path / "x.png")
+    header = "path,label,patient_id,patient_name,birth_date,AccessionNumber,site"
+    path = table(tmp_path, f"{header}\nx.png,a,P,DOE^JANE,19500101,ACC77,north\n")
+    manifest = ingest(path, IngestConfig())
+    assert manifest.samples[0].extra == {"site": "north"}
+    write_manifest(tmp_path / "out" / "manifest.csv", manifest, stamp("test"))
+    written = "".join(p.read_text() for p in (tmp_path / "out").iterdir())
+    for secret in ("DOE", "19500101", "ACC77"):
+        assert secret not in written
+
+
+def test_a_manifest_survives_the_disk(tmp_path, make_png):
+    make_png(tmp_path / "x.png")
+    make_png(tmp_path / "m.png", np.ones((8, 8), np.uint8))
+    path = table(tmp_path, "path,label,patient_id,mask\nx.png,a,P,m.png\n")
+    manifest = ingest(path, IngestConfig())
+    write_manifest(tmp_path / "out" / "manifest.csv", manifest, stamp("test"))
+    back = read_manifest(tmp_path / "out" / "manifest.csv")
+    assert back.samples == manifest.samples
+    (one,) = read_slices(back, back.samples)
+    assert (one.mask == 1).all()
+
+
+def test_a_mask_of_another_size_refuses_its_sample(tmp_path, make_png):
+    for name in "xy":
+        make_png(tmp_path / f"{name}.png")
+    make_png(tmp_path / "small.png", np.ones((4, 4), np.uint8))
+    make_png(tmp_path / "right.png", np.ones((8, 8), np.uint8))
+    text = "path,label,patient_id,mask\nx.png,a,P,small.png\ny.png,a,P,right.png\n"
+    manifest = ingest(table(tmp_path, text), IngestConfig())
+    assert [s.path for s in manifest.samples] == ["y.png"]
+    (finding,) = manifest.findings
+    assert (finding.where, finding.code, finding.severity) == ("x.png", "mask", "refused")
+    assert "(8, 8)" in finding.message
+    assert "(4, 4)" in finding.message
+
+
+def test_mask_values_are_inferred_from_the_whole_cohort(tmp_path, make_png):
+    values = {"x": [0, 255], "y": [0, 127]}
+    for name, pair in values.items():
+        make_png(tmp_path / f"{name}.png", np.zeros((1, 2), np.uint8))
+        make_png(tmp_path / f"m{name}.png", np.array([pair], np.uint8))
+    rows = "".join(f"{name}.png,a,P,m{name}.png\n" for name in values)
+    manifest = ingest(table(tmp_path, "path,label,patient_id,mask\n" + rows), IngestConfig())
+    assert manifest.mask_values == {"liver": 127, "lesion": 255}
+    lesion, liver = read_slices(manifest, manifest.samples)
+    assert lesion.mask.tolist() == [[0, 2]]
+    assert liver.mask.tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("counts", "meaning"),
+    [
+        ({0: 9, 1: 1}, {"liver": 1}),
+        ({0: 9, 1: 1, 2: 1}, {"liver": 1, "lesion": 2}),
+        ({0: 9, 127: 1, 255: 1}, {"liver": 127, "lesion": 255}),
+        ({0: 9, 255: 1}, {"liver": 255}),
+        ({0: 9, 0xFF0000: 1, 0x00FF00: 1}, {"lesion": 0xFF0000}),
+        ({**dict.fromkeys(range(256), 1), 255: 999}, {"liver_from": 128}),
+    ],
+)
+def test_what_mask_values_mean(counts, meaning):
+    assert infer_mask_values([counts]) == meaning
+
+
+def test_unclear_mask_values_are_refused_with_the_way_out():
+    with pytest.raises(IngestError, match=r"got 5, 6, 7.*liver=5"):
+        infer_mask_values([{0: 1, 5: 1, 6: 1, 7: 1}])
+
+
+@pytest.mark.parametrize("text", ["liver=x", "kidney=3", "liver", "liver=-1"])
+def test_mask_values_that_say_nothing_are_refused(text):
+    with pytest.raises(IngestError, match="liver=VALUE"):
+        parse_mask_values(text)
+
+
+def test_colour_masks_mean_lesion_where_red(tmp_path, make_png):
+    mask = np.zeros((1, 3, 3), np.uint8)
+    mask[0, 1] = (0, 0, 255)  # red, as OpenCV orders channels
+    mask[0, 2] = (0, 255, 0)
+    make_png(tmp_path / "x.png", np.zeros((1, 3), np.uint8))
+    make_png(tmp_path / "m.png", mask)
+    path = table(tmp_path, "path,label,patient_id,mask\nx.png,a,P,m.png\n")
+    manifest = ingest(path, IngestConfig())
+    (one,) = read_slices(manifest, manifest.samples)
+    assert one.mask.tolist() == [[0, 2, 0]]
+
+
+def test_labels_stand_in_the_order_given(tmp_path, make_png):
+    for name in "ab":
+        make_png(tmp_path / f"{name}.png")
+    path = table(tmp_path, "path,label,patient_id\na.png,a,P\nb.png,b,Q\n")
+    assert ingest(path, IngestConfig()).labels.names == ("a", "b")
+    assert ingest(path, IngestConfig(label_order="b, a")).labels.names == ("b", "a")
