@@ -79,6 +79,19 @@ def timm_network(name, kwargs=None):
     return torch, network.eval()
 
 
+@pytest.mark.torch
+def test_the_catalogs_gflops_are_what_torch_counts(name):
+    """Counted on tensors without numbers, at the network's own size; 2 per multiply-add."""
+    torch, network = timm_network(name)
+    from torch.utils.flop_counter import FlopCounterMode
+
+    spec = BACKBONES.get(name)
+    image = torch.empty(1, 3, spec.input_size, spec.input_size, device="meta")
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network.to("meta").forward_features(image)
+    assert spec.gflops == pytest.approx(counter.get_total_flops() / 1e9, rel=0.02)
+
+
 def parity(weights, name, side, kwargs=None):
     torch, reference = timm_network(name, kwargs)
     state = {k: torch.from_numpy(v.astype(np.float32)) for k, v in weights.arrays.items()}
