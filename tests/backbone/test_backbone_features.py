@@ -99,6 +99,17 @@ def test_a_run_that_breaks_keeps_whole_chunks_only(network, reference, tmp_path,
     np.testing.assert_array_equal(rows, reference)
 
 
+def test_a_run_that_breaks_keeps_the_rows_before_the_break(network, tmp_path):
+    def breaks(positions):
+        if 12 in positions:
+            raise RuntimeError("power cut")
+        return load(positions)
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        extract_features(network, "k", KEYS, breaks, cache=tmp_path, batch=4, workers=1)
+    extract_features(network, "k", KEYS[:12], lambda _: 1 / 0, cache=tmp_path)
+
+
 def test_few_parts_wait_in_memory(network):
     lock, loaded, used = threading.Lock(), [0], [0]
     most = [0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
@@ -74,6 +75,7 @@ def test_what_was_fetched_is_found(hub):
     path = fetch_weights(NAME)
     assert path.read_bytes() == hub.content
     assert path.parent.name == "abc123"
+    assert (snapshots(SPEC).parent / "refs" / "main").read_text() == "abc123"
     weights = find_weights(NAME)
     assert weights.source == f"hub cache, {SPEC.hub_id}"
     assert weights.mean == SPEC.mean
@@ -106,6 +108,24 @@ def test_a_missing_file_and_no_network_name_the_other_way(monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(BackboneError, match=r"Connection refused.*set HEPAR_WEIGHTS"):
         fetch_weights(NAME)
+
+
+def test_an_answer_that_is_not_http_is_refused_in_one_line(hub, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"hello\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        with pytest.raises(BackboneError, match=r"weights of vgg16: .*hello"):
+            fetch_weights(NAME)
+        thread.join()
+    assert hub.requests == []
 
 
 def test_offline_is_honoured(hub, monkeypatch):

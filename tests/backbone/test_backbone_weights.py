@@ -69,6 +69,12 @@ def test_none_found_names_three_ways_out():
         find_weights("vgg16")
 
 
+def test_a_folder_that_is_not_there_is_refused_not_passed_over(nowhere, monkeypatch):
+    monkeypatch.setenv("HEPAR_WEIGHTS", str(nowhere / "typo"))
+    with pytest.raises(WeightsNotFoundError, match=r"HEPAR_WEIGHTS: expected a folder.*typo"):
+        find_weights("efficientnet_lite0")
+
+
 @pytest.mark.usefixtures("nowhere")
 def test_the_default_comes_with_the_base_install():
     weights = find_weights("efficientnet_lite0")
@@ -111,6 +117,7 @@ def test_weights_of_another_network_are_refused(nowhere, arrays):
         (lambda a: a.update(extra=np.zeros(2, np.float32)), "'extra' of no use"),
         (lambda a: a.update({"bn1.bias": np.zeros(9, np.float32)}), r"'bn1.bias' of shape \(32,\)"),
         (lambda a: a.update({"bn1.bias": np.zeros(32, np.int64)}), "int64"),
+        (lambda a: a.update({"bn1.bias": np.full(32, np.nan, np.float32)}), "finite.*'bn1.bias'"),
     ],
 )
 def test_missing_unknown_and_misshapen_arrays_are_named(nowhere, arrays, change, match):

@@ -63,14 +63,16 @@ def extract_features(
     computed: dict[int, Floats] = {}
     unsaved: list[int] = []
     parts = [missing[at : at + batch] for at in range(0, len(missing), batch)]
-    for part, images in track(_loaded(parts, load, workers), "features", total=len(parts)):
-        computed.update(zip(part, network.features(images), strict=True))
-        unsaved += part
-        if folder is not None and len(unsaved) >= _ROWS_A_CHUNK:
+    try:
+        for part, images in track(_loaded(parts, load, workers), "features", total=len(parts)):
+            computed.update(zip(part, network.features(images), strict=True))
+            unsaved += part
+            if folder is not None and len(unsaved) >= _ROWS_A_CHUNK:
+                _write_chunk(folder, [samples[i] for i in unsaved], [computed[i] for i in unsaved])
+                unsaved = []
+    finally:  # a sample that cannot be read, or Ctrl-C, does not cost the rows before it
+        if folder is not None and unsaved:
             _write_chunk(folder, [samples[i] for i in unsaved], [computed[i] for i in unsaved])
-            unsaved = []
-    if folder is not None and unsaved:
-        _write_chunk(folder, [samples[i] for i in unsaved], [computed[i] for i in unsaved])
     rows = [computed[i] if i in computed else known[sample] for i, sample in enumerate(samples)]
     return np.stack(rows) if rows else np.zeros((0, 0), np.float32)
 

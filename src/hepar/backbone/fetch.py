@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from email.message import Message
-from http.client import HTTPResponse
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,7 +16,7 @@ from hepar.backbone.catalog import BACKBONES
 from hepar.backbone.weights import snapshots
 from hepar.errors import BackboneError
 from hepar.progress import track
-from hepar.provenance import sha256_file
+from hepar.provenance import sha256_file, write_atomic
 
 __all__ = ["fetch_weights"]
 
@@ -53,7 +53,7 @@ def fetch_weights(name: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         revision, expected = _download(url, part)
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise BackboneError(f"weights of {name}: {url}: {reason}. {way_out}") from error
     got = sha256_file(part)
@@ -66,6 +66,7 @@ def fetch_weights(name: str) -> Path:
     path = folder / revision / "model.safetensors"
     path.parent.mkdir(exist_ok=True)
     part.replace(path)
+    write_atomic(folder.parent / "refs" / "main", revision)  # the hub's own tools look here first
     return path
 
 

@@ -77,7 +77,7 @@ def find_weights(name: str, given: str = "") -> Weights:
     if given == "random":
         return _random(spec)
     if given:
-        path = Path(given)
+        path = Path(given).expanduser()
         if not path.is_file():
             raise WeightsNotFoundError(
                 f"weights {given}: expected a safetensors file or 'random', got no such file."
@@ -122,6 +122,11 @@ def _places(spec: BackboneSpec) -> Iterator[tuple[Path, str]]:
     """Yield every file that holds a network's weights and what to call it, the best first."""
     folder = os.environ.get("HEPAR_WEIGHTS")
     if folder:
+        if not Path(folder).is_dir():
+            raise WeightsNotFoundError(
+                f"HEPAR_WEIGHTS: expected a folder of safetensors files, got {folder!r}. "
+                "Correct or unset it."
+            )
         for path in sorted(Path(folder).glob("*.safetensors")):
             if _metadata(path).get("timm_model", path.stem) in {spec.timm_name, spec.name}:
                 yield path, f"HEPAR_WEIGHTS/{path.name}"
@@ -201,6 +206,11 @@ def _checked(
             raise BackboneError(
                 f"weights {where}: expected {key!r} of shape {shape}, got "
                 f"{arrays[key].shape} {arrays[key].dtype}. Use weights of this network."
+            )
+        if not np.isfinite(arrays[key].sum(dtype=np.float64)):
+            raise BackboneError(
+                f"weights {where}: expected finite numbers in {key!r}, got NaN or infinity. "
+                "Copy the file again, or use other weights."
             )
     return {key: arrays[key] for key in needed}
 
