@@ -193,7 +193,9 @@ def test_monochrome1_does_not_change_hu(tmp_path, make_dicom):
 def transcode(path, name):
     """Compress a file in place by GDCM, which writes what this package's encoders cannot."""
     import gdcm
+    import pydicom
 
+    data = pydicom.dcmread(path)
     reader = gdcm.ImageReader()
     reader.SetFileName(str(path))
     assert reader.Read()
@@ -206,6 +208,12 @@ def transcode(path, name):
     writer.SetFile(reader.GetFile())
     writer.SetImage(change.GetOutput())
     assert writer.Write()
+    compressed = pydicom.dcmread(path)  # GDCM drops the rescale, so only its pixels are kept
+    data.file_meta.TransferSyntaxUID = compressed.file_meta.TransferSyntaxUID
+    data.PixelData = compressed.PixelData
+    data["PixelData"].VR = "OB"
+    data["PixelData"].is_undefined_length = True
+    data.save_as(path, enforce_file_format=True)
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.uint16])

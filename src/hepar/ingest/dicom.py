@@ -26,9 +26,8 @@ MAX_TILT_DEGREES = 20.0
 
 _SAME_MM = 0.01
 
-
 _HU_TYPES = {"", "HU", "US"}
-"""Rescale types of an original CT slice in HU; some converters write US, "unspecified", for none."""
+"""Rescale types of an original CT slice in HU; some converters write US, unspecified, for none."""
 
 
 @dataclass(frozen=True, slots=True)
