@@ -186,7 +186,12 @@ def _branch(  # noqa: PLR0913
         for sign, share in ((1.0, rng.uniform(0.72, 0.9)), (-1.0, rng.uniform(0.6, 0.8))):
             turned = way + sign * side * rng.uniform(0.35, 0.75)
             waiting.append(
-                (here, turned / np.linalg.norm(turned), reach * rng.uniform(0.6, 0.85), thick * share)
+                (
+                    here,
+                    turned / np.linalg.norm(turned),
+                    reach * rng.uniform(0.6, 0.85),
+                    thick * share,
+                )
             )
     return tubes
 

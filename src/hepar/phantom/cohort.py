@@ -237,7 +237,9 @@ def _mask(patient: PhantomPatient) -> NDArray[np.uint8]:
 def _make_own(config: PhantomConfig, number: int) -> PhantomPatient:
     """Make a patient before any slice is replaced by a copy."""
     label = label_of(config.seed, number)
-    body_rng, scan_rng, lesion_rng, noise_rng = np.random.default_rng([config.seed, number]).spawn(4)
+    body_rng, scan_rng, lesion_rng, noise_rng = np.random.default_rng([config.seed, number]).spawn(
+        4
+    )
     body, scan = make_body(body_rng), make_scan(scan_rng)
     if label == "malignant" and config.confounder == "table":
         scan = replace(scan, table="rails")

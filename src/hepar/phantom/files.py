@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from hepar.errors import PhantomError
 from hepar.phantom.cohort import Copy, PhantomConfig, PhantomPatient, make_patient, plan_copies
 from hepar.phantom.lesions import Lesion
-from hepar.progress import track
-from hepar.provenance import stamp, write_artefact, write_atomic
+from hepar.progress import LOG, track
+from hepar.provenance import package_version, read_artefact, stamp, write_artefact, write_atomic
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "draw_contact_sheet", "write_cohort"]
 
 FORMATS = ("dicom", "nifti", "png")
+"""Each holds every slice; "masks" may be asked for besides: the NIfTI masks without the volumes."""
+
 LEVEL_HU, WIDTH_HU = 60.0, 400.0
 """Soft-tissue window of the pictures."""
 
@@ -49,40 +51,44 @@ class Written:
     copies: tuple[Copy, ...]
 
 
-def write_cohort(
-    out: Path, config: PhantomConfig, formats: Sequence[str] = FORMATS
-) -> list[Written]:
+def write_cohort(out: Path, config: PhantomConfig, formats: Sequence[str] = FORMATS) -> Path:
     """Write a cohort as files, with the tables that label it and the truth about it.
 
-    `truth.json` is written last: a folder that has it is complete.
+    `truth.json` is written last: a folder that has it is complete. A complete cohort of the same
+    config and package version is kept as it is.
 
     Args:
         out: folder to write into; made if missing.
         config: what cohort.
-        formats: any of "dicom", "nifti", "png".
+        formats: any of "dicom", "nifti", "png", "masks".
 
     Returns:
-        What was written, patient by patient, in order.
+        `truth.json`: the config, every patient and lesion, planted copies and the provenance.
 
     Raises:
-        PhantomError: a format is unknown, or `out` already holds a cohort.
+        PhantomError: a format is unknown, or `out` already holds another cohort.
     """
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown or not formats:
-        raise PhantomError(f"formats: expected some of {', '.join(FORMATS)}, got {list(formats)}.")
-    if (out / "truth.json").exists():
-        raise PhantomError(
-            f"{out}: expected a folder without a cohort, got one that holds truth.json. "
-            "Name another folder or remove it."
-        )
+    known = (*FORMATS, "masks")
+    if not formats or not set(formats) <= set(known):
+        raise PhantomError(f"formats: expected some of {', '.join(known)}, got {list(formats)}.")
+    truth = out / "truth.json"
+    if truth.exists():
+        _check_same(truth, config, formats)
+        LOG.info("%s: kept, it is this cohort already", out)
+        return truth
     copies = plan_copies(config)
+    # imported once before the threads: a lazy import in several of them is not safe
+    if "dicom" in formats:
+        import pydicom  # noqa: F401
+    if "nifti" in formats or "masks" in formats:
+        import nibabel  # noqa: F401
 
     def make_and_write(number: int) -> Written:
         patient = make_patient(config, number, copies.get(number, ()))
         if "dicom" in formats:
             _write_dicom(out / "dicom", patient, config.seed)
-        if "nifti" in formats:
-            _write_nifti(out / "nifti", patient)
+        if "nifti" in formats or "masks" in formats:
+            _write_nifti(out / "nifti", patient, masks_only="nifti" not in formats)
         if "png" in formats:
             _write_pictures(out, patient)
         return Written(
@@ -101,7 +107,23 @@ def write_cohort(
         written = list(track(jobs, "phantom", total=config.patients))
     _write_tables(out, written, formats)
     _write_truth(out, written, config, formats)
-    return written
+    return truth
+
+
+def _check_same(truth: Path, config: PhantomConfig, formats: Sequence[str]) -> None:
+    """Refuse a folder that holds a cohort of another config or version, or lacks a format."""
+    found = read_artefact(truth, "phantom_truth")
+    there = set(found["formats"]) | ({"masks"} if "nifti" in found["formats"] else set())
+    differs = [name for name, value in asdict(config).items() if found["config"].get(name) != value]
+    if found["provenance"]["version"] != package_version():
+        differs.append("version")
+    if not set(formats) <= there:
+        differs.append("formats")
+    if differs:
+        raise PhantomError(
+            f"{truth.parent}: expected no cohort or this one, got one with another "
+            f"{', '.join(differs)}. Name another folder or remove it."
+        )
 
 
 def _spacing(patient: PhantomPatient) -> tuple[float, float, float]:
@@ -197,7 +219,7 @@ def _series(patient: PhantomPatient, seed: int, series: str) -> Dataset:
     return dataset
 
 
-def _write_nifti(folder: Path, patient: PhantomPatient) -> None:
+def _write_nifti(folder: Path, patient: PhantomPatient, *, masks_only: bool) -> None:
     """Write volume and mask; the affine says that columns run to the left and rows to the back."""
     import nibabel as nib
 
@@ -206,7 +228,9 @@ def _write_nifti(folder: Path, patient: PhantomPatient) -> None:
     _, rows, columns = patient.volume.voxels.shape
     affine = np.diag([-width, -height, depth, 1.0])
     affine[:2, 3] = (columns - 1) / 2 * width, (rows - 1) / 2 * height
-    arrays = {"ct": patient.volume.voxels.astype(np.int16), "mask": patient.volume.mask}
+    arrays = {"mask": patient.volume.mask}
+    if not masks_only:
+        arrays["ct"] = patient.volume.voxels.astype(np.int16)
     for name, array in arrays.items():
         image = nib.Nifti1Image(np.asarray(array).transpose(2, 1, 0), affine)
         image.header.set_xyzt_units("mm")
@@ -250,7 +274,7 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[objec
 
 def _write_tables(out: Path, written: Sequence[Written], formats: Sequence[str]) -> None:
     """Write labels.csv, which every format shares, and an index of NIfTI files and of pictures."""
-    masks = "nifti" in formats
+    masks = "nifti" in formats or "masks" in formats
     _write_csv(
         out / "labels.csv",
         ("patient_id", "label", "mask", "phase", "kernel"),
@@ -260,7 +284,7 @@ def _write_tables(out: Path, written: Sequence[Written], formats: Sequence[str])
             for w in written
         ],
     )
-    if masks:
+    if "nifti" in formats:
         _write_csv(
             out / "nifti" / "index.csv",
             ("path", "label", "patient_id", "mask"),
@@ -298,7 +322,9 @@ def _write_truth(
         "config": asdict(config),
         "formats": list(formats),
         "patients": [asdict(w) for w in written],
-        "duplicates": [{"patient_id": w.patient_id, **asdict(c)} for w in written for c in w.copies],
+        "duplicates": [
+            {"patient_id": w.patient_id, **asdict(c)} for w in written for c in w.copies
+        ],
     }
     provenance = stamp("hepar.phantom.write_cohort", seed=config.seed)
     write_artefact(out / "truth.json", "phantom_truth", content, provenance)

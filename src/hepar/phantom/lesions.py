@@ -162,8 +162,12 @@ def _place(
         x = (float(columns[pick]) - (size - 1) / 2) * site.pixel_mm
         y = (float(rows[pick]) - (size - 1) / 2) * site.pixel_mm
         z = float(site.heights[level])
-        gaps = [np.hypot(np.hypot(x - g.centre[0], y - g.centre[1]), z - g.centre[2]) for g in taken]
-        room = [gap - 1.25 * radius - 1.25 * max(g.radii) for gap, g in zip(gaps, taken, strict=True)]
+        gaps = [
+            np.hypot(np.hypot(x - g.centre[0], y - g.centre[1]), z - g.centre[2]) for g in taken
+        ]
+        room = [
+            gap - 1.25 * radius - 1.25 * max(g.radii) for gap, g in zip(gaps, taken, strict=True)
+        ]
         if min(room, default=1.0) > 0:
             return (x, y, z), radius
     return None
@@ -222,10 +226,14 @@ def plan_growths(
     alike = float(np.clip(rng.normal(1.0, 0.45) * difficulty, 0, 1))
     faint = float(np.clip(1.3 - difficulty * rng.normal(1.0, 0.25), 0.12, 1.3))
     for _ in range(10):
-        shown = [any(abs(h - g.centre[2]) < 0.8 * g.radii[2] for g in growths) for h in site.heights]
+        shown = [
+            any(abs(h - g.centre[2]) < 0.8 * g.radii[2] for g in growths) for h in site.heights
+        ]
         if len(growths) >= wanted and np.mean(shown) >= 0.6:
             break
-        radius = float(np.clip(12.5 * np.exp(rng.normal(0, 0.4)), 5.5, 34)) * (1.25 - 0.6 * difficulty)
+        radius = float(np.clip(12.5 * np.exp(rng.normal(0, 0.4)), 5.5, 34)) * (
+            1.25 - 0.6 * difficulty
+        )
         found = _place(rng, site, radius, growths)
         if found is None:
             continue
@@ -273,7 +281,9 @@ def draw_growth(hu: Field, liver: Field, growth: Growth, z: float, pixel_mm: flo
     value = growth.contrast + growth.uneven * inside
     shell = np.clip(1 - np.abs(gap + 0.14 * radius) / (0.14 * radius + 1), 0, 1)
     value = value + growth.rim * shell
-    nodule = np.clip((inside - 0.35) * 2, 0, 1) * np.clip(1 + (gap + 0.1 * radius) / (0.4 * radius), 0, 1)
+    nodule = np.clip((inside - 0.35) * 2, 0, 1) * np.clip(
+        1 + (gap + 0.1 * radius) / (0.4 * radius), 0, 1
+    )
     value = value + growth.nodules * nodule
     box = (rows, columns)
     share = cover(gap, 1.0, max(growth.edge_mm, pixel_mm)) * np.clip(liver[box], 0, 1)

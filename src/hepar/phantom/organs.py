@@ -225,9 +225,7 @@ def _paint_ribs(body: Body, plane: SlicePlane, hu: Field, trunk: Field) -> None:
 def _paint_chest(body: Body, plane: SlicePlane, hu: Field, cavity: Field) -> Field:
     """Paint lung bases and heart above the diaphragm; return the distance to its underside."""
     px, tissues, solids = plane.pixel, body.tissues, body.solids
-    below = add_smooth(
-        _solid(plane, solids["right_dome"]), _solid(plane, solids["left_dome"]), 10
-    )
+    below = add_smooth(_solid(plane, solids["right_dome"]), _solid(plane, solids["left_dome"]), 10)
     below = add_smooth(below, _solid(plane, solids["mediastinum"]), 16)
     below = np.asarray(below + 1.2 * plane.bumps[0], np.float32)
     heart = _solid(plane, solids["heart"]) + 1.5 * plane.bumps[1]
@@ -356,9 +354,7 @@ def _liver(body: Body, plane: SlicePlane, room: Field) -> Field:
     return np.asarray(-add_smooth(-liver, -(room + 1.6), 5), np.float32)
 
 
-def draw_slice(
-    body: Body, plane: SlicePlane
-) -> tuple[Field, Field, NDArray[np.bool_]]:
+def draw_slice(body: Body, plane: SlicePlane) -> tuple[Field, Field, NDArray[np.bool_]]:
     """Paint one slice of a healthy body.
 
     Args:
