@@ -159,7 +159,7 @@ def _solids(rng: np.random.Generator) -> dict[str, Solid]:
     return solids
 
 
-def _branch(  # noqa: PLR0913
+def _branch(
     rng: np.random.Generator,
     tissue: str,
     start: np.ndarray,
@@ -216,14 +216,14 @@ def _liver_vessels(rng: np.random.Generator) -> list[Tube]:
     tubes: list[Tube] = []
     for i, tip in enumerate(((-112, 22, -66), (-62, -60, -74), (30, -58, -50))):
         way = np.array(tip) + jitter[i] - cava
-        tubes += _branch(rng, "hepatic_vein", cava, way, np.linalg.norm(way) * 0.52, 4.6)
+        tubes += _branch(rng, "hepatic_vein", cava, way, float(np.linalg.norm(way)) * 0.52, 4.6)
     hilum = np.array([-34.0, -10.0, -84.0]) + jitter[3]
     fork = np.array([-50.0, -12.0, -74.0]) + jitter[4]
     for i, (tip, radius) in enumerate(
         (((-92, -46, -52), 4.8), ((-98, 36, -84), 4.8), ((-86, -20, -118), 4.2))
     ):
         way = np.array(tip) + jitter[5 + i] - fork
-        tubes += _branch(rng, "portal", fork, way, np.linalg.norm(way) * 0.6, radius)
+        tubes += _branch(rng, "portal", fork, way, float(np.linalg.norm(way)) * 0.6, radius)
     left = np.array([-14.0, -40.0, -62.0]) + jitter[8]
     tubes += _branch(rng, "portal", left, np.array([0.9, -0.4, 0.1]), 26, 3.6)
     tubes += _branch(rng, "portal", left, np.array([-0.3, -0.8, 0.3]), 24, 3.2)

@@ -90,7 +90,7 @@ class PhantomConfig:
             )
 
 
-def _check_range(name: str, value: int, low: int, high: int) -> None:
+def _check_range(name: str, value: object, low: int, high: int) -> None:
     if not isinstance(value, int) or not low <= value <= high:
         raise PhantomError(f"{name}: expected a whole number from {low} to {high}, got {value}.")
 
@@ -307,7 +307,7 @@ def _truth(
 
 
 def _draw_body(
-    body: Body, scan: Scan, heights: NDArray[np.float64], size: int, pixel_mm: float
+    body: Body, scan: Scan, heights: NDArray[np.floating], size: int, pixel_mm: float
 ) -> tuple[Field, Field, NDArray[np.bool_]]:
     """Paint every slice of the healthy body: HU, share of liver, and where the body is."""
     slices = [

@@ -24,6 +24,7 @@ from hepar.provenance import package_version, read_artefact, stamp, write_artefa
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
+    from pydicom.uid import UID
 
 __all__ = ["FORMATS", "draw_contact_sheet", "write_cohort"]
 
@@ -133,11 +134,11 @@ def _spacing(patient: PhantomPatient) -> tuple[float, float, float]:
     return spacing
 
 
-def _uid(*parts: object) -> str:
+def _uid(*parts: object) -> UID:
     """Return a DICOM UID that depends on nothing but `parts`."""
     from pydicom.uid import generate_uid
 
-    return str(generate_uid(entropy_srcs=["hepar phantom", *map(str, parts)]))
+    return generate_uid(entropy_srcs=["hepar phantom", *map(str, parts)])
 
 
 def _write_dicom(folder: Path, patient: PhantomPatient, seed: int) -> None:
@@ -164,6 +165,44 @@ def _write_dicom(folder: Path, patient: PhantomPatient, seed: int) -> None:
         dataset.save_as(place / f"IM{name + 1:04d}.dcm", enforce_file_format=True)
 
 
+FIXED_TAGS: dict[str, object] = {
+    "SpecificCharacterSet": "ISO_IR 100",
+    "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
+    "StudyDate": "20200101",
+    "SeriesDate": "20200101",
+    "AcquisitionDate": "20200101",
+    "ContentDate": "20200101",
+    "StudyTime": "120000",
+    "ContentTime": "120000",
+    "AccessionNumber": "",
+    "Modality": "CT",
+    "Manufacturer": "hepar phantom",
+    "ReferringPhysicianName": "",
+    "StudyDescription": "Synthetic abdomen, not a person",
+    "PatientBirthDate": "",
+    "PatientSex": "",
+    "BodyPartExamined": "ABDOMEN",
+    "KVP": 120,
+    "PatientPosition": "HFS",
+    "SeriesNumber": 1,
+    "AcquisitionNumber": 1,
+    "PositionReferenceIndicator": "",
+    "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+    "SamplesPerPixel": 1,
+    "PhotometricInterpretation": "MONOCHROME2",
+    "BitsAllocated": 16,
+    "BitsStored": 16,
+    "HighBit": 15,
+    "PixelRepresentation": 1,
+    "WindowCenter": LEVEL_HU,
+    "WindowWidth": WIDTH_HU,
+    "RescaleIntercept": -1024,
+    "RescaleSlope": 1,
+    "RescaleType": "HU",
+}
+"""What every slice of every patient says."""
+
+
 def _series(patient: PhantomPatient, seed: int, series: str) -> Dataset:
     """Return a CT dataset with everything that the slices of a series share."""
     from pydicom.dataset import Dataset, FileMetaDataset
@@ -171,51 +210,26 @@ def _series(patient: PhantomPatient, seed: int, series: str) -> Dataset:
 
     depth, height, width = _spacing(patient)
     dataset = Dataset()
+    for keyword, value in FIXED_TAGS.items():
+        setattr(dataset, keyword, value)
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.SpecificCharacterSet = "ISO_IR 100"
-    dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     dataset.SOPClassUID = CTImageStorage
-    dataset.StudyDate = dataset.SeriesDate = dataset.AcquisitionDate = "20200101"
-    dataset.ContentDate = "20200101"
-    dataset.StudyTime = dataset.ContentTime = "120000"
-    dataset.AccessionNumber = ""
-    dataset.Modality = "CT"
-    dataset.Manufacturer = "hepar phantom"
-    dataset.ReferringPhysicianName = ""
-    dataset.StudyDescription = "Synthetic abdomen, not a person"
     dataset.SeriesDescription = f"Liver {patient.phase}"
     dataset.PatientName = f"PHANTOM^{patient.patient_id}"
     dataset.PatientID = patient.patient_id
-    dataset.PatientBirthDate = ""
-    dataset.PatientSex = ""
     if patient.phase != "non_contrast":
         dataset.ContrastBolusAgent = "SYNTHETIC"
-    dataset.BodyPartExamined = "ABDOMEN"
     dataset.SliceThickness = depth
     dataset.SpacingBetweenSlices = depth
-    dataset.KVP = 120
     dataset.ConvolutionKernel = patient.scan.kernel
-    dataset.PatientPosition = "HFS"
     dataset.StudyInstanceUID = _uid(seed, patient.patient_id, "study")
     dataset.SeriesInstanceUID = series
     dataset.FrameOfReferenceUID = _uid(seed, patient.patient_id, "frame")
     dataset.StudyID = patient.patient_id
-    dataset.SeriesNumber = 1
-    dataset.AcquisitionNumber = 1
-    dataset.PositionReferenceIndicator = ""
-    dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    dataset.SamplesPerPixel = 1
-    dataset.PhotometricInterpretation = "MONOCHROME2"
     dataset.Rows, dataset.Columns = patient.volume.voxels.shape[1:]
     dataset.PixelSpacing = [height, width]
-    dataset.BitsAllocated = dataset.BitsStored = 16
-    dataset.HighBit = 15
-    dataset.PixelRepresentation = 1
-    dataset.WindowCenter, dataset.WindowWidth = LEVEL_HU, WIDTH_HU
-    dataset.RescaleIntercept, dataset.RescaleSlope = -1024, 1
-    dataset.RescaleType = "HU"
     return dataset
 
 
@@ -232,8 +246,8 @@ def _write_nifti(folder: Path, patient: PhantomPatient, *, masks_only: bool) -> 
     if not masks_only:
         arrays["ct"] = patient.volume.voxels.astype(np.int16)
     for name, array in arrays.items():
-        image = nib.Nifti1Image(np.asarray(array).transpose(2, 1, 0), affine)
-        image.header.set_xyzt_units("mm")
+        image = nib.Nifti1Image(np.asarray(array).transpose(2, 1, 0), affine)  # type: ignore[no-untyped-call]
+        image.header.set_xyzt_units("mm")  # type: ignore[no-untyped-call]
         packed = gzip.compress(image.to_bytes(), compresslevel=1, mtime=0)
         (folder / f"{patient.patient_id}_{name}.nii.gz").write_bytes(packed)
 
@@ -241,7 +255,7 @@ def _write_nifti(folder: Path, patient: PhantomPatient, *, masks_only: bool) -> 
 def window_picture(hu: NDArray[Any]) -> NDArray[np.uint8]:
     """Return HU as 8-bit grey values in the soft-tissue window."""
     grey = (np.asarray(hu, np.float32) - (LEVEL_HU - WIDTH_HU / 2)) * (255 / WIDTH_HU)
-    return np.rint(np.clip(grey, 0, 255)).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(grey, 0, 255)), np.uint8)
 
 
 def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:
@@ -275,14 +289,14 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[objec
 def _write_tables(out: Path, written: Sequence[Written], formats: Sequence[str]) -> None:
     """Write labels.csv, which every format shares, and an index of NIfTI files and of pictures."""
     masks = "nifti" in formats or "masks" in formats
+
+    def mask_of(patient_id: str) -> str:
+        return f"nifti/{patient_id}_mask.nii.gz" if masks else ""
+
     _write_csv(
         out / "labels.csv",
         ("patient_id", "label", "mask", "phase", "kernel"),
-        [
-            (w.patient_id, w.label, f"nifti/{w.patient_id}_mask.nii.gz" if masks else "")
-            + (w.phase, w.kernel)
-            for w in written
-        ],
+        [(w.patient_id, w.label, mask_of(w.patient_id), w.phase, w.kernel) for w in written],
     )
     if "nifti" in formats:
         _write_csv(
@@ -304,6 +318,11 @@ def _write_tables(out: Path, written: Sequence[Written], formats: Sequence[str])
         _write_csv(out / "png" / "index.csv", columns, rows)
 
 
+def _lesion_row(lesion: Lesion) -> tuple[object, ...]:
+    slices = " ".join(map(str, lesion.slices))
+    return lesion.lesion_id, lesion.kind, lesion.diameter_mm, slices
+
+
 def _write_truth(
     out: Path, written: Sequence[Written], config: PhantomConfig, formats: Sequence[str]
 ) -> None:
@@ -311,12 +330,7 @@ def _write_truth(
     _write_csv(
         out / "truth.csv",
         ("patient_id", "lesion_id", "kind", "diameter_mm", "slices"),
-        [
-            (w.patient_id, lesion.lesion_id, lesion.kind, lesion.diameter_mm)
-            + (" ".join(map(str, lesion.slices)),)
-            for w in written
-            for lesion in w.lesions
-        ],
+        [(w.patient_id, *_lesion_row(lesion)) for w in written for lesion in w.lesions],
     )
     content = {
         "config": asdict(config),
@@ -348,7 +362,8 @@ def draw_contact_sheet(
         tiles = [np.zeros((tile, tile), np.uint8) for _ in range(columns)]
         for k, index in enumerate(picks):
             picture = window_picture(patient.volume.voxels[index])
-            tiles[k] = cv2.resize(picture, (tile, tile), interpolation=cv2.INTER_AREA)
+            small = cv2.resize(picture, (tile, tile), interpolation=cv2.INTER_AREA)
+            tiles[k] = np.asarray(small, np.uint8)
         row = np.hstack(tiles)
         caption = f"{patient.patient_id} {patient.label} {patient.phase}"
         cv2.putText(row, caption, (6, tile - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.4, 210, 1, cv2.LINE_AA)

@@ -84,26 +84,34 @@ class Look:
     edge_mm: float
 
 
-COMMON = Look(contrast=-46, rim=0, nodules=0, uneven=5, roughness=0.10, edge_mm=2.4)
+COMMON = Look(contrast=-42, rim=0, nodules=0, uneven=5, roughness=0.10, edge_mm=2.4)
 """What malignant and benign lesions come to look like as difficulty grows."""
+
+COMMON_COUNT, COMMON_RADIUS_MM = 3.0, 12.0
+"""How many, and how large, they come to be."""
+
+COUNTS = {"metastasis": (4, 4.0), "carcinoma": (1, 1.2), "cyst": (1, 0.5), "haemangioma": (1, 0.5)}
+"""Fewest, and the mean number beyond that, of the lesions that one patient has of a kind."""
+
+RADII_MM = {"metastasis": 9.0, "carcinoma": 17.0, "cyst": 16.0, "haemangioma": 17.0}
+"""Median radius by kind before difficulty changes it."""
 
 
 def _look(kind: str, phase: str, liver: float, rng: np.random.Generator) -> Look:
     """Return the textbook look of a lesion."""
-    strong = phase != "non_contrast"
     if kind == "cyst":
-        return Look(float(rng.normal(8, 5)) - liver, 0, 0, 1.5, 0.03, 0.8)
+        return Look(float(rng.normal(6, 4)) - liver, 0, 0, 1.0, 0.03, 0.8)
     if kind == "haemangioma":
-        middle = {"non_contrast": -20, "arterial": -32, "portal_venous": -42, "delayed": 10}[phase]
-        nodules = {"non_contrast": 0, "arterial": 120, "portal_venous": 85, "delayed": 18}[phase]
+        middle = {"arterial": -36.0, "portal_venous": -30.0, "delayed": 8.0}[phase]
+        nodules = {"arterial": 140.0, "portal_venous": 110.0, "delayed": 30.0}[phase]
         return Look(middle + float(rng.normal(0, 6)), 0, nodules, 3, 0.07, 1.2)
     if kind == "carcinoma":
-        middle = {"non_contrast": -14, "arterial": 34, "portal_venous": -22, "delayed": -30}[phase]
-        rim = 26 if phase in {"portal_venous", "delayed"} else 0
-        return Look(middle + float(rng.normal(0, 8)), rim, 0, 15, 0.16, 3.0)
-    middle = -44 if strong else -20
-    rim = float(rng.choice([0, 22, 36])) if strong else 0
-    return Look(middle + float(rng.normal(0, 10)), rim, 0, 11, 0.2, 5.0)
+        by_phase = {"non_contrast": -16, "arterial": 32, "portal_venous": -22, "delayed": -26}
+        rim = 30.0 if phase in {"portal_venous", "delayed"} else 0.0
+        return Look(by_phase[phase] + float(rng.normal(0, 6)), rim, 0, 26, 0.2, 3.0)
+    middle = -20.0 if phase == "non_contrast" else -34.0
+    rim = 0.0 if phase == "non_contrast" else float(rng.choice([0, 18, 30]))
+    return Look(middle + float(rng.normal(0, 6)), rim, 0, 13, 0.24, 5.0)
 
 
 def _blend(own: Look, share: float) -> Look:
@@ -221,19 +229,21 @@ def plan_growths(
     if not KINDS[label]:
         return []
     kind = str(rng.choice(KINDS[label]))
+    if kind == "haemangioma" and phase == "non_contrast":
+        kind = "cyst"  # without contrast nothing tells a haemangioma apart
+    alike = float(np.clip(0.8 * difficulty**2 + 0.2 * difficulty * rng.normal(), 0, 1))
+    faint = float(np.clip(1.3 - difficulty * rng.normal(1.0, 0.2), 0.12, 1.3))
+    fewest, beyond = COUNTS[kind]
+    wanted = round((1 - alike) * (fewest + int(rng.poisson(beyond))) + alike * COMMON_COUNT)
+    usual = ((1 - alike) * RADII_MM[kind] + alike * COMMON_RADIUS_MM) * (1.2 - 0.4 * difficulty)
     growths: list[Growth] = []
-    wanted = 1 + int(rng.geometric(0.45 if label == "malignant" else 0.6))
-    alike = float(np.clip(rng.normal(1.0, 0.45) * difficulty, 0, 1))
-    faint = float(np.clip(1.3 - difficulty * rng.normal(1.0, 0.25), 0.12, 1.3))
-    for _ in range(10):
+    for _ in range(24):
         shown = [
             any(abs(h - g.centre[2]) < 0.8 * g.radii[2] for g in growths) for h in site.heights
         ]
-        if len(growths) >= wanted and np.mean(shown) >= 0.6:
+        if len(growths) >= wanted and np.mean(shown) >= 0.75:
             break
-        radius = float(np.clip(12.5 * np.exp(rng.normal(0, 0.4)), 5.5, 34)) * (
-            1.25 - 0.6 * difficulty
-        )
+        radius = float(np.clip(usual * np.exp(rng.normal(0, 0.3)), 4.5, 34))
         found = _place(rng, site, radius, growths)
         if found is None:
             continue
@@ -245,10 +255,10 @@ def plan_growths(
 def plan_patches(rng: np.random.Generator, site: Site, difficulty: float) -> list[Growth]:
     """Place patches of uneven fat or perfusion, which any liver may have and no mask shows."""
     patches: list[Growth] = []
-    for _ in range(int(rng.poisson(3.0 * difficulty))):
+    for _ in range(int(rng.poisson(2.0 * difficulty))):
         found = _place(rng, site, float(rng.uniform(6, 13)), patches)
         if found is not None:
-            look = Look(float(rng.choice([-30, -22, 16])), 0, 0, 5, 0.22, 6.0)
+            look = Look(float(rng.choice([-18, -14, 14])), 0, 0, 5, 0.22, 6.0)
             patches.append(_grow(rng, "patch", *found, look, 1.0))
     return patches
 
@@ -275,7 +285,8 @@ def draw_growth(hu: Field, liver: Field, growth: Growth, z: float, pixel_mm: flo
     rows = slice(*np.searchsorted(axis, (growth.centre[1] - reach, growth.centre[1] + reach)))
     xs, ys = axis[columns].astype(np.float32), axis[rows].astype(np.float32)
     radius = growth.diameter_mm / 2
-    gap = ellipsoid(*np.meshgrid(xs, ys), z, growth.centre, growth.radii, growth.tilt)
+    x, y = np.meshgrid(xs, ys)
+    gap = ellipsoid(x, y, z, growth.centre, growth.radii, growth.tilt)
     gap = gap + np.float32(growth.roughness * radius) * growth.surface(xs, ys, z)
     inside = growth.inside(xs, ys, z)
     value = growth.contrast + growth.uneven * inside

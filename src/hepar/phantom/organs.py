@@ -150,7 +150,7 @@ def _paint_back(body: Body, plane: SlicePlane, hu: Field) -> None:
         paint(hu, cover(crus + 0.8 * plane.bumps[2], px), tissues["muscle"])
 
 
-def _paint_bone(body: Body, plane: SlicePlane, hu: Field, trunk: Field) -> None:
+def _paint_bone(body: Body, plane: SlicePlane, hu: Field) -> None:
     """Paint the vertebra, its arch and the ribs."""
     x, y, px, tissues = plane.x, plane.y, plane.pixel, body.tissues
     step = 33.0
@@ -183,7 +183,7 @@ def _paint_bone(body: Body, plane: SlicePlane, hu: Field, trunk: Field) -> None:
     canal = ellipsoid(x, y, 0, (0, 62, 0), (10.5, 9, 1e4))
     paint(hu, cover(canal, px), tissues["fat"] * 0.6)
     paint(hu, cover(ellipsoid(x, y, 0, (0, 62, 0), (8, 7, 1e4)), px), tissues["canal"])
-    _paint_ribs(body, plane, hu, trunk)
+    _paint_ribs(body, plane, hu)
 
 
 def _rim(angle: float) -> tuple[float, float]:
@@ -194,7 +194,7 @@ def _rim(angle: float) -> tuple[float, float]:
     return float(ring * sin), float(ring * cos)
 
 
-def _paint_ribs(body: Body, plane: SlicePlane, hu: Field, trunk: Field) -> None:
+def _paint_ribs(body: Body, plane: SlicePlane, hu: Field) -> None:
     """Paint ribs, which lie further forward the lower the slice, and their cartilage in front."""
     tissues, px = body.tissues, plane.pixel
     last = 180 + 0.75 * min(plane.z + 20, 0)
@@ -384,7 +384,7 @@ def draw_slice(body: Body, plane: SlicePlane) -> tuple[Field, Field, NDArray[np.
     texture = texture + body.steatosis * 7 * plane.bumps[0]
     paint(hu, share, texture)
     if body.has_gallbladder:
-        gallbladder = _solid(plane, solids["gallbladder"]) + 1.2 * plane.bumps[2]
+        gallbladder: Field = _solid(plane, solids["gallbladder"]) + 1.2 * plane.bumps[2]
         paint(hu, cover(gallbladder, px), tissues["liver"] * 0.6)
         paint(hu, cover(gallbladder + 1.6, px), tissues["bile"])
         share = share * (1 - cover(gallbladder, px))
@@ -396,5 +396,5 @@ def draw_slice(body: Body, plane: SlicePlane) -> tuple[Field, Field, NDArray[np.
     paint(hu, cover(aorta, px), tissues["aorta"])
     _paint_tubes(body, plane, hu, {"hepatic_vein"}, share)
     _paint_tubes(body, plane, hu, {"portal", "aorta", "cava"}, keep)
-    _paint_bone(body, plane, hu, trunk)
+    _paint_bone(body, plane, hu)
     return hu, share, inside

@@ -64,7 +64,7 @@ def draw_table(hu: Field, table: str, back_mm: float, pixel_mm: float) -> None:
     sag = {"cradle": 1 / 900, "bed": 1 / 2000, "rails": 1e-6}[table]
     top = y + np.float32(sag) * x * x
     side = np.abs(x) - np.float32(width)
-    free = np.clip((-500 - hu) / 500, 0, 1)
+    free = np.asarray(np.clip((-500 - hu) / 500, 0, 1), np.float32)
     if table == "rails":
         plank = np.maximum(np.abs(top - 9) - 8, side)
         paint(hu, cover(plank, pixel_mm) * free, 260.0)
@@ -105,18 +105,18 @@ def expose(
     noise = cv2.GaussianBlur(noise, (0, 0), max(grain, 0.2)) - 0.5 * cv2.GaussianBlur(
         noise, (0, 0), 2.2 * grain
     )
-    noise /= np.float32(noise.std())
+    noise = noise / np.float32(noise.std())
     streaks = cv2.GaussianBlur(
         rng.standard_normal(hu.shape, dtype=np.float32), (0, 0), size / 9, sigmaY=0.6
     )
-    streaks /= np.float32(streaks.std())
+    streaks = streaks / np.float32(streaks.std())
     thick = cv2.resize(inside.astype(np.float32), (32, 32), interpolation=cv2.INTER_AREA)
     thick = cv2.GaussianBlur(thick, (0, 0), 5)
     thick = cv2.resize(thick / np.float32(max(thick.max(), 1e-3)), (size, size))
     along = np.maximum(inside.mean(axis=1, keepdims=True) - 0.35, 0).astype(np.float32)
     strength = np.float32(scan.noise_hu) * (0.25 + 0.75 * thick)
     measured = sharp + strength * (noise + 0.7 * along * streaks)
-    return np.rint(np.clip(measured, -1024, 3071)).astype(np.int16)
+    return np.asarray(np.rint(np.clip(measured, -1024, 3071)), np.int16)
 
 
 def burn_mark(hu: NDArray[np.int16]) -> None:

@@ -139,7 +139,8 @@ def cut_smooth(solid: Field, tool: Field, blend: float) -> Field:
 
 def cover(distance: Field, pixel_mm: float, edge: float = 1.0) -> Field:
     """Return how much of each pixel a solid covers, 0 to 1: an edge `edge` pixels wide."""
-    return np.clip(np.float32(0.5) - distance / np.float32(pixel_mm * edge), 0, 1)
+    share = np.clip(np.float32(0.5) - distance / np.float32(pixel_mm * edge), 0, 1)
+    return np.asarray(share, np.float32)
 
 
 def paint(hu: Field, share: Field, value: float | Field) -> None:
