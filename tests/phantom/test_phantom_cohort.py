@@ -91,7 +91,7 @@ def test_diameters_agree_with_masks() -> None:
                 site,
                 phase="portal_venous",
                 liver_hu=100.0,
-                difficulty=0.5,
+                hardness=0.2,
             )
             for growth in growths:
                 if abs(growth.centre[2]) + 1.5 * growth.radii[2] > 60:

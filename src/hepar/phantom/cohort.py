@@ -38,6 +38,9 @@ __all__ = [
 LABELS = ("malignant", "benign", "normal")
 """In order of severity."""
 
+HARDENING = 2.5
+"""Power of difficulty that lesions are drawn by, so that 0.5 is hard but far from hopeless."""
+
 CONFOUNDERS = ("", "table", "noise", "mark")
 """What can be planted to give the malignant patients away without a look at their liver."""
 
@@ -250,14 +253,15 @@ def _make_own(config: PhantomConfig, number: int) -> PhantomPatient:
     heights = (np.arange(config.slices) - (config.slices - 1) / 2) * scan.thickness_mm
     hu, liver, inside = _draw_body(body, scan, heights, config.size, pixel_mm)
     site = measure_site(liver, heights.astype(np.float32), pixel_mm)
-    patches = plan_patches(lesion_rng, site, config.difficulty)
+    hardness = config.difficulty**HARDENING
+    patches = plan_patches(lesion_rng, site, hardness)
     growths = plan_growths(
         lesion_rng,
         label,
         site,
         phase=body.phase,
         liver_hu=body.tissues["liver"],
-        difficulty=config.difficulty,
+        hardness=hardness,
     )
     voxels = np.empty(hu.shape, np.int16)
     mask = np.where(liver > 0.5, LIVER, 0).astype(np.uint8)

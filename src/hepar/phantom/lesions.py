@@ -90,10 +90,10 @@ COMMON = Look(contrast=-42, rim=0, nodules=0, uneven=5, roughness=0.10, edge_mm=
 COMMON_COUNT, COMMON_RADIUS_MM = 3.0, 12.0
 """How many, and how large, they come to be."""
 
-COUNTS = {"metastasis": (4, 4.0), "carcinoma": (1, 1.2), "cyst": (1, 0.5), "haemangioma": (1, 0.5)}
+COUNTS = {"metastasis": (7, 4.0), "carcinoma": (2, 1.2), "cyst": (1, 0.5), "haemangioma": (1, 0.5)}
 """Fewest, and the mean number beyond that, of the lesions that one patient has of a kind."""
 
-RADII_MM = {"metastasis": 9.0, "carcinoma": 17.0, "cyst": 16.0, "haemangioma": 17.0}
+RADII_MM = {"metastasis": 9.5, "carcinoma": 17.0, "cyst": 20.0, "haemangioma": 20.0}
 """Median radius by kind before difficulty changes it."""
 
 
@@ -102,15 +102,15 @@ def _look(kind: str, phase: str, liver: float, rng: np.random.Generator) -> Look
     if kind == "cyst":
         return Look(float(rng.normal(6, 4)) - liver, 0, 0, 1.0, 0.03, 0.8)
     if kind == "haemangioma":
-        middle = {"arterial": -36.0, "portal_venous": -30.0, "delayed": 8.0}[phase]
-        nodules = {"arterial": 140.0, "portal_venous": 110.0, "delayed": 30.0}[phase]
+        middle = {"arterial": -20.0, "portal_venous": 12.0, "delayed": 30.0}[phase]
+        nodules = {"arterial": 150.0, "portal_venous": 100.0, "delayed": 40.0}[phase]
         return Look(middle + float(rng.normal(0, 6)), 0, nodules, 3, 0.07, 1.2)
     if kind == "carcinoma":
-        by_phase = {"non_contrast": -16, "arterial": 32, "portal_venous": -22, "delayed": -26}
+        by_phase = {"non_contrast": -16, "arterial": 16, "portal_venous": -12, "delayed": -16}
         rim = 30.0 if phase in {"portal_venous", "delayed"} else 0.0
-        return Look(by_phase[phase] + float(rng.normal(0, 6)), rim, 0, 26, 0.2, 3.0)
-    middle = -20.0 if phase == "non_contrast" else -34.0
-    rim = 0.0 if phase == "non_contrast" else float(rng.choice([0, 18, 30]))
+        return Look(by_phase[phase] + float(rng.normal(0, 6)), rim, 0, 38, 0.2, 2.5)
+    middle = -20.0 if phase == "non_contrast" else -40.0
+    rim = 0.0 if phase == "non_contrast" else float(rng.choice([15, 35, 45]))
     return Look(middle + float(rng.normal(0, 6)), rim, 0, 13, 0.24, 5.0)
 
 
@@ -214,7 +214,7 @@ def plan_growths(
     *,
     phase: str,
     liver_hu: float,
-    difficulty: float,
+    hardness: float,
 ) -> list[Growth]:
     """Place one patient's lesions: at least one, and enough to show on most slices.
 
@@ -224,18 +224,18 @@ def plan_growths(
         site: the liver to place them in.
         phase: contrast phase.
         liver_hu: mean HU of this liver.
-        difficulty: 0 to 1; takes away contrast and size, and makes the two labels look alike.
+        hardness: 0 to 1; takes away contrast and size, and makes the two labels look alike.
     """
     if not KINDS[label]:
         return []
     kind = str(rng.choice(KINDS[label]))
     if kind == "haemangioma" and phase == "non_contrast":
         kind = "cyst"  # without contrast nothing tells a haemangioma apart
-    alike = float(np.clip(0.8 * difficulty**2 + 0.2 * difficulty * rng.normal(), 0, 1))
-    faint = float(np.clip(1.3 - difficulty * rng.normal(1.0, 0.2), 0.12, 1.3))
+    alike = float(np.clip(0.8 * hardness**2 + 0.2 * hardness * rng.normal(), 0, 1))
+    faint = float(np.clip(1.3 - hardness * rng.normal(1.0, 0.2), 0.12, 1.3))
     fewest, beyond = COUNTS[kind]
     wanted = round((1 - alike) * (fewest + int(rng.poisson(beyond))) + alike * COMMON_COUNT)
-    usual = ((1 - alike) * RADII_MM[kind] + alike * COMMON_RADIUS_MM) * (1.2 - 0.4 * difficulty)
+    usual = ((1 - alike) * RADII_MM[kind] + alike * COMMON_RADIUS_MM) * (1.2 - 0.4 * hardness)
     growths: list[Growth] = []
     for _ in range(24):
         shown = [
@@ -252,10 +252,10 @@ def plan_growths(
     return growths
 
 
-def plan_patches(rng: np.random.Generator, site: Site, difficulty: float) -> list[Growth]:
+def plan_patches(rng: np.random.Generator, site: Site, hardness: float) -> list[Growth]:
     """Place patches of uneven fat or perfusion, which any liver may have and no mask shows."""
     patches: list[Growth] = []
-    for _ in range(int(rng.poisson(2.0 * difficulty))):
+    for _ in range(int(rng.poisson(2.0 * hardness))):
         found = _place(rng, site, float(rng.uniform(6, 13)), patches)
         if found is not None:
             look = Look(float(rng.choice([-18, -14, 14])), 0, 0, 5, 0.22, 6.0)
@@ -292,7 +292,7 @@ def draw_growth(hu: Field, liver: Field, growth: Growth, z: float, pixel_mm: flo
     value = growth.contrast + growth.uneven * inside
     shell = np.clip(1 - np.abs(gap + 0.14 * radius) / (0.14 * radius + 1), 0, 1)
     value = value + growth.rim * shell
-    nodule = np.clip((inside - 0.35) * 2, 0, 1) * np.clip(
+    nodule = np.clip((inside + 0.3) * 1.5, 0, 1) * np.clip(
         1 + (gap + 0.1 * radius) / (0.4 * radius), 0, 1
     )
     value = value + growth.nodules * nodule
