@@ -45,7 +45,8 @@ class Manifest:
         labels: the label set, in order of severity; empty where nothing is labelled.
         root: the folder that sample paths are relative to.
         patients_known: False where patient ids are unknown and every image stands for a patient.
-        mask_values: the value of "liver" and, where lesions are drawn, of "lesion" in mask files.
+        mask_values: the value of "liver" and, where lesions are drawn, of "lesion" in mask files; a
+            colour is 0xRRGGBB, and "liver_from" is the least value of liver in a smoothed mask.
         flip_vertical: True where pictures are stored upside down.
         findings: what ingest noticed.
 

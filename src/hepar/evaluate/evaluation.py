@@ -226,3 +226,46 @@ def _sentence(record: Mapping[str, Any], document: Mapping[str, Any]) -> str:
         )
         text += f" Balanced accuracy of patients is undefined: {why}." if why else ""
     return text
+
+
+def sentence(record: Mapping[str, Any], level: float = 0.95) -> str:
+    """Say one record of `evaluation.json` in plain words, with its interval and its size.
+
+    Args:
+        record: with the keys of `Record.as_json`.
+        level: coverage of the interval.
+
+    Example:
+        >>> sentence({"metric": "balanced_accuracy", "level": "patient", "label": None,
+        ...     "partition": "out-of-fold", "value": 0.861, "undefined": None, "low": 0.76,
+        ...     "high": 0.921, "n_patients": 60, "n_samples": 60, "no_interval": None,
+        ...     "warning": None})
+        'Balanced accuracy of patients, out-of-fold: 0.861 (95 % interval 0.760 to 0.921), 60 patients.'
+    """  # noqa: E501
+    title = METRICS.get(record["metric"]).title
+    label = f" of {record['label']}" if record["label"] else ""
+    units = "patients" if record["level"] == "patient" else "slices"
+    what = f"{title[0].upper()}{title[1:]}{label} of {units}, {record['partition']}"
+    if record["value"] is None:
+        text = f"{what}: undefined ({record['undefined']})."
+    else:
+        if record["low"] is None:
+            sure = f"interval undefined: {record['no_interval']}"
+        else:
+            sure = f"{level:.0%} interval {record['low']:.3f} to {record['high']:.3f}"
+            sure = sure.replace("%", " %", 1)
+        n = [f"{record['n_patients']} patients"] if record["n_patients"] else []
+        n += [f"{record['n_samples']} slices"] if units == "slices" else []
+        text = f"{what}: {record['value']:.3f} ({sure}), {', '.join(n)}."
+    return f"{text} Warning: {record['warning']}." if record["warning"] else text
+
+
+def headline(path: Path) -> dict[str, Any]:
+    """Return the record to quote from an `evaluation.json`, with a sentence that says it.
+
+    Raises:
+        DataError: the file is missing or of another kind.
+    """
+    document = read_artefact(path, "evaluation")
+    level = document["intervals"]["level"]
+    return {"sentence": sentence(document["primary"], level), **document["primary"]}

@@ -263,16 +263,19 @@ def _mask_shape(draft: Draft, info: MaskInfo) -> tuple[int, ...]:
 
 def _masked(sample: Sample, info: MaskInfo, values: Mapping[str, int]) -> Sample | None:
     """Return a sample with its mask, None for a slice that a mask volume shows to lack liver."""
+    place = sample.slice_index if info.is_volume else 0
+    liver, lesion = tissue_pixels(info.counts[place], values)
+    counted = {"liver_px": str(liver + lesion), "lesion_px": str(lesion)}
+    sample = replace(sample, mask_sha256=info.sha256, extra={**counted, **sample.extra})
     if not info.is_volume:
-        return replace(sample, mask_sha256=info.sha256)
-    liver, lesion = tissue_pixels(info.counts[sample.slice_index], values)
+        return sample
     if not liver + lesion:
         return None
     label = sample.label
     if not label and "lesion" in values:
         label = "tumour" if lesion else "no_tumour"
     frame = info.frames[sample.slice_index]
-    return replace(sample, label=label, mask_frame=frame, mask_sha256=info.sha256)
+    return replace(sample, label=label, mask_frame=frame)
 
 
 def _with_labels(

@@ -97,7 +97,7 @@ def _findings(reader: InputReader) -> tuple[Finding, ...]:
                 if len(reader.guessed) == n
                 else f"{len(reader.guessed)} of {n} slices",
                 f"{len(reader.guessed)} of {n} slices have no liver mask; the liver was guessed by "
-                "a rule that misses it on about one slice in four. Name masks for an answer to trust.",
+                "a rule that misses it on one slice in four. Name masks for an answer to trust.",
             )
         )
     if reader.empty:
