@@ -10,7 +10,6 @@ from hepar.config import EvaluateConfig
 from hepar.errors import EvaluateError
 from hepar.evaluate import (
     PATIENTS_UNKNOWN,
-    Estimate,
     aggregate,
     evaluate,
     headline,
@@ -32,7 +31,6 @@ KEYS = {
     "no_interval",
     "n_patients",
     "n_samples",
-    "warning",
 }
 
 
@@ -52,18 +50,15 @@ def rows(make):
     )
 
 
-def test_patients_come_first_and_test_before_out_of_fold(rows):
+def test_patients_come_first_and_test_apart_from_out_of_fold(rows):
     done = evaluate(rows, aggregate(rows), FEW)
-    seen = list(dict.fromkeys((record.level, record.partition) for record in done.records))
+    seen = list(dict.fromkeys((record["level"], record["partition"]) for record in done.metrics))
     assert seen == [
-        ("patient", "test"),
         ("patient", "out-of-fold"),
-        ("slice", "test"),
         ("slice", "out-of-fold"),
+        ("patient", "test"),
+        ("slice", "test"),
     ]
-    primary = done.primary
-    assert (primary.metric, primary.level) == ("balanced_accuracy", "patient")
-    assert (primary.partition, primary.n_patients) == ("test", 6)
 
 
 def test_the_file_holds_what_the_contract_says(rows, tmp_path):
@@ -75,51 +70,56 @@ def test_the_file_holds_what_the_contract_says(rows, tmp_path):
         assert set(record) == KEYS
         assert (record["value"] is None) == bool(record["undefined"])
         assert (record["low"] is None) == (record["high"] is None)
-    assert sum(map(sum, document["confusion"][0]["counts"])) == 6
+    assert sum(map(sum, document["confusion"][0]["counts"])) == 24
     assert len(document["per_patient"]) == 30
-    assert headline(path)["sentence"].startswith("Balanced accuracy of patients, test: 0.")
+    first = headline(path)
+    assert (first["metric"], first["level"]) == ("balanced_accuracy", "patient")
+    assert (first["partition"], first["n_patients"]) == ("test", 6)
+    assert first["sentence"].startswith("Balanced accuracy of patients ")
+    assert first["sentence"].endswith("on 6 patients held out for testing.")
 
 
 def test_patients_whose_slices_share_a_label_have_no_auroc_of_their_own(rows):
-    per_patient = evaluate(rows, aggregate(rows), FEW).per_patient
-    aurocs = {row["patient_id"]: row["slices"][-1] for row in per_patient}
-    assert aurocs["P00"]["undefined"] is None
-    assert aurocs["P01"]["value"] is None
-    assert aurocs["P01"]["undefined"] == "no slices with reference 'tumour'"
+    table = {r["patient_id"]: r for r in evaluate(rows, aggregate(rows), FEW).per_patient}
+    assert table["P00"]["undefined"] is None
+    assert table["P01"]["auroc"] is None
+    assert table["P01"]["undefined"] == "all slices or none are 'tumour'"
 
 
-def test_where_all_patients_share_a_label_the_number_to_quote_is_of_slices(rows):
+def test_where_all_patients_share_a_label_the_number_to_quote_is_of_slices(rows, tmp_path):
     some = rows.select(np.isin(rows.patient_id, ["P00", "P02", "P04", "P06"]))
-    done = evaluate(some, aggregate(some), FEW)
-    assert (done.primary.level, done.primary.metric) == ("slice", "balanced_accuracy")
-    assert done.primary.result.no_interval.startswith("rests on 4 patients")
+    path = tmp_path / "evaluation.json"
+    write_evaluation(path, evaluate(some, aggregate(some), FEW), stamp("test"))
+    first = headline(path)
+    assert (first["level"], first["metric"]) == ("slice", "auroc")
+    assert "no interval: rests on 4 patients" in first["sentence"]
+    assert "undefined: no patients with reference 'no_tumour'" in first["sentence"]
 
 
-def test_unknown_patients_have_slice_records_only_each_with_a_warning(rows):
+def test_unknown_patients_have_slice_records_only_without_intervals(rows, tmp_path):
     images = replace(rows, patient_id=rows.sample_id, patients_known=False)
     done = evaluate(images, aggregate(images), FEW)
-    assert {record.level for record in done.records} == {"slice"}
-    assert {record.warning for record in done.records} == {PATIENTS_UNKNOWN}
-    assert {r.result.low for r in done.records if isinstance(r.result, Estimate)} == {None}
+    assert {record["level"] for record in done.metrics} == {"slice"}
+    assert {record["low"] for record in done.metrics} == {None}
+    assert done.warning == PATIENTS_UNKNOWN
     assert done.per_patient == ()
+    write_evaluation(tmp_path / "e.json", done, stamp("test"))
+    assert headline(tmp_path / "e.json")["sentence"].endswith("not what a new patient would see.")
 
 
 def test_rows_that_chose_thresholds_are_not_measured(rows):
-    tuned = replace(
-        rows,
-        partition=np.where(rows.partition == "test", "tune", rows.partition),
-        fold=np.where(rows.partition == "test", "", rows.fold),
-    )
+    tests = rows.partition == "test"
+    tuned = replace(rows, partition=np.where(tests, "tune", rows.partition))
     done = evaluate(tuned, aggregate(tuned), FEW)
-    assert {record.partition for record in done.records} == {"out-of-fold"}
+    assert {record["partition"] for record in done.metrics} == {"out-of-fold"}
     assert len(done.per_patient) == 24
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"fold": np.full(150, "")}, "'s00000': expected a training row predicted by a model"),
-        ({"reference": np.full(150, "")}, "expected rows with a reference, got none"),
+        ({"fold": np.full(150, "")}, "'s00000': expected a train row predicted out of fold"),
+        ({"reference": np.full(150, "")}, "expected rows with a reference"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(rows, changes, message):
@@ -130,9 +130,9 @@ def test_what_cannot_be_measured_is_refused(rows, changes, message):
 
 def test_tables_that_do_not_belong_together_are_refused(rows):
     others = aggregate(rows.select(rows.patient_id != "P00"))
-    with pytest.raises(EvaluateError, match="same patients and labels at both levels"):
+    with pytest.raises(EvaluateError, match="same patients at both levels"):
         evaluate(rows, others, FEW)
     with pytest.raises(EvaluateError, match="slice-level and patient-level"):
         evaluate(rows, rows, FEW)
-    with pytest.raises(EvaluateError, match="evaluate.resamples: expected 100 or more, got 5"):
+    with pytest.raises(EvaluateError, match=r"evaluate.resamples: expected 100 or more, got 5"):
         evaluate(rows, aggregate(rows), EvaluateConfig(resamples=5))

@@ -1,6 +1,12 @@
 """Numbers: reads predictions, never a model; a metric is a value with an interval or a reason."""
 
-from hepar.evaluate.evaluation import Evaluation, evaluate, headline, write_evaluation
+from hepar.evaluate.evaluation import (
+    PATIENTS_UNKNOWN,
+    Evaluation,
+    evaluate,
+    headline,
+    write_evaluation,
+)
 from hepar.evaluate.intervals import Estimate, Undefined, estimate, wilson
 from hepar.evaluate.metrics import METRICS, count_by_patient, roc_curve
 from hepar.evaluate.predictions import (
@@ -13,6 +19,7 @@ from hepar.evaluate.predictions import (
 
 __all__ = [
     "METRICS",
+    "PATIENTS_UNKNOWN",
     "Estimate",
     "Evaluation",
     "Predictions",

@@ -1,4 +1,4 @@
-"""All numbers of a run, patients first, and the file that reports and other scripts read."""
+"""From predictions to `evaluation.json`: every metric with its interval, or the reason for none."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from hepar.evaluate.metrics import METRICS, count_by_patient, values
 from hepar.evaluate.predictions import Level, Predictions
 from hepar.provenance import read_artefact, write_artefact
 
-__all__ = ["Evaluation", "evaluate", "headline", "write_evaluation"]
+__all__ = ["PATIENTS_UNKNOWN", "Evaluation", "evaluate", "headline", "write_evaluation"]
 
 PARTITIONS = {"train": "out-of-fold", "test": "test"}
 """Partition of a prediction -> what its numbers are called; other partitions are not evaluated."""
 
-UNKNOWN = (
+PATIENTS_UNKNOWN = (
     "Patient ids are unknown: folds are of images, and images of one patient may stand on both "
     "sides. These numbers do not say how the model does on a new patient."
 )
@@ -62,8 +62,10 @@ def evaluate(predictions: Predictions, patients: Predictions, config: EvaluateCo
         The evaluation.
 
     Raises:
-        EvaluateError: no row has a reference.
+        EvaluateError: no row has a reference, a train row has no fold, or the two tables are not
+            of the same patients at the two levels.
     """
+    _check_tables(predictions, patients, config)
     metrics: list[dict[str, Any]] = []
     confusion: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
@@ -95,8 +97,31 @@ def evaluate(predictions: Predictions, patients: Predictions, config: EvaluateCo
         raise EvaluateError(
             "predictions: expected rows with a reference in the train or test partition, got none."
         )
-    warning = "" if predictions.patients_known else UNKNOWN
+    warning = "" if predictions.patients_known else PATIENTS_UNKNOWN
     return Evaluation(tuple(metrics), tuple(confusion), tuple(rows), warning)
+
+
+def _check_tables(predictions: Predictions, patients: Predictions, config: EvaluateConfig) -> None:
+    if (predictions.level, patients.level) != ("slice", "patient"):
+        raise EvaluateError(
+            "evaluate: expected slice-level and patient-level predictions, got "
+            f"{predictions.level} and {patients.level} level. Use `aggregate` for the second."
+        )
+    if set(predictions.patient_id) != set(patients.patient_id):
+        raise EvaluateError(
+            "evaluate: expected the same patients at both levels, got "
+            f"{len(set(predictions.patient_id))} and {len(patients)}. Aggregate again."
+        )
+    seen = (predictions.partition == "train") & (predictions.fold == "")
+    if seen.any():
+        raise EvaluateError(
+            f"{str(predictions.sample_id[int(np.argmax(seen))])!r}: expected a train row predicted "
+            "out of fold, got one without a fold. A model knows its own training patients."
+        )
+    if config.resamples < 100:
+        raise EvaluateError(
+            f"evaluate.resamples: expected 100 or more, got {config.resamples}. 2000 is usual."
+        )
 
 
 def _record(
@@ -226,46 +251,3 @@ def _sentence(record: Mapping[str, Any], document: Mapping[str, Any]) -> str:
         )
         text += f" Balanced accuracy of patients is undefined: {why}." if why else ""
     return text
-
-
-def sentence(record: Mapping[str, Any], level: float = 0.95) -> str:
-    """Say one record of `evaluation.json` in plain words, with its interval and its size.
-
-    Args:
-        record: with the keys of `Record.as_json`.
-        level: coverage of the interval.
-
-    Example:
-        >>> sentence({"metric": "balanced_accuracy", "level": "patient", "label": None,
-        ...     "partition": "out-of-fold", "value": 0.861, "undefined": None, "low": 0.76,
-        ...     "high": 0.921, "n_patients": 60, "n_samples": 60, "no_interval": None,
-        ...     "warning": None})
-        'Balanced accuracy of patients, out-of-fold: 0.861 (95 % interval 0.760 to 0.921), 60 patients.'
-    """  # noqa: E501
-    title = METRICS.get(record["metric"]).title
-    label = f" of {record['label']}" if record["label"] else ""
-    units = "patients" if record["level"] == "patient" else "slices"
-    what = f"{title[0].upper()}{title[1:]}{label} of {units}, {record['partition']}"
-    if record["value"] is None:
-        text = f"{what}: undefined ({record['undefined']})."
-    else:
-        if record["low"] is None:
-            sure = f"interval undefined: {record['no_interval']}"
-        else:
-            sure = f"{level:.0%} interval {record['low']:.3f} to {record['high']:.3f}"
-            sure = sure.replace("%", " %", 1)
-        n = [f"{record['n_patients']} patients"] if record["n_patients"] else []
-        n += [f"{record['n_samples']} slices"] if units == "slices" else []
-        text = f"{what}: {record['value']:.3f} ({sure}), {', '.join(n)}."
-    return f"{text} Warning: {record['warning']}." if record["warning"] else text
-
-
-def headline(path: Path) -> dict[str, Any]:
-    """Return the record to quote from an `evaluation.json`, with a sentence that says it.
-
-    Raises:
-        DataError: the file is missing or of another kind.
-    """
-    document = read_artefact(path, "evaluation")
-    level = document["intervals"]["level"]
-    return {"sentence": sentence(document["primary"], level), **document["primary"]}
