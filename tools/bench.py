@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from bench_data import inputs, memory
 from hepar.backbone import BACKBONES, Network, find_weights
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
@@ -263,7 +264,7 @@ def network_row(name: str, times: Mapping[str, float]) -> str:
     )
 
 
-SECTIONS: Sequence[Callable[[int], str]] = (networks,)
+SECTIONS: Sequence[Callable[[int], str]] = (networks, inputs, memory)
 
 
 def machine() -> str:

@@ -16,6 +16,7 @@ from typing import Any
 from hepar.backbone import BACKBONES, Weights, find_weights
 from hepar.config import RunConfig
 from hepar.data import Manifest, read_manifest, write_manifest
+from hepar.errors import FitError
 from hepar.preprocess import NetworkInput, Recipe, make_recipe, read_recipe, write_recipe
 from hepar.progress import LOG
 from hepar.provenance import (
@@ -208,6 +209,11 @@ def _fit_work(job: _Job, ledger: Ledger, config: RunConfig) -> None:
     features = compute_features(
         network, reader, config.backbone, job.weights.sha256, folder / "features"
     )
+    if reader.empty:
+        raise FitError(
+            f"sample {manifest.samples[min(reader.empty)].sample_id}: expected a mask that shows "
+            f"the liver, got none ({len(reader.empty)} such). Correct the masks."
+        )
     result = cross_validate(features, manifest.samples, job.split, manifest.labels, config.head)
     hashes = {
         "manifest.csv": _hash(ledger, "manifest.csv"),

@@ -175,3 +175,14 @@ def test_labels_stand_in_the_order_given(tmp_path, make_png):
     path = table(tmp_path, "path,label,patient_id\na.png,a,P\nb.png,b,Q\n")
     assert ingest(path, IngestConfig()).labels.names == ("a", "b")
     assert ingest(path, IngestConfig(label_order="b, a")).labels.names == ("b", "a")
+
+
+def test_a_labels_tables_other_columns_go_along_but_not_those_that_name_a_person(
+    tmp_path, make_dicom
+):
+    make_dicom(tmp_path / "in" / "1")
+    table = tmp_path / "labels.csv"
+    table.write_text("patient_id,label,phase,patient_name,kind\nP1,cyst,arterial,Doe,x\n")
+    manifest = ingest(tmp_path / "in", IngestConfig(labels_csv=str(table)))
+    assert dict(manifest.samples[0].extra) == {"phase": "arterial"}
+    assert [f.code for f in manifest.findings if f.code == "personal-column"]

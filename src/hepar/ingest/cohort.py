@@ -266,7 +266,7 @@ def _masked(sample: Sample, info: MaskInfo, values: Mapping[str, int]) -> Sample
     place = sample.slice_index if info.is_volume else 0
     liver, lesion = tissue_pixels(info.counts[place], values)
     counted = {"liver_px": str(liver + lesion), "lesion_px": str(lesion)}
-    sample = replace(sample, mask_sha256=info.sha256, extra={**counted, **sample.extra})
+    sample = replace(sample, mask_sha256=info.sha256, extra={**sample.extra, **counted})
     if not info.is_volume:
         return sample
     if not liver + lesion:

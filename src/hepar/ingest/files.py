@@ -126,5 +126,8 @@ def _is_nifti(head: bytes) -> bool:
 
 
 def name_of(path: Path, root: Path) -> str:
-    """Return a path as the manifest writes it: relative to the root where it lies below, with `/`."""  # noqa: E501
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+    """Return a path as the manifest writes it: relative to the root, with forward slashes."""
+    try:
+        return Path(os.path.relpath(path, root)).as_posix()
+    except ValueError:  # another drive
+        return path.as_posix()

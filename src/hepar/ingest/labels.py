@@ -10,7 +10,7 @@ from hepar.config import IngestConfig
 from hepar.data import Finding, Sample
 from hepar.errors import IngestError
 from hepar.ingest.files import name_of
-from hepar.ingest.table import read_rows
+from hepar.ingest.table import other_columns, read_rows
 from hepar.registry import nearest
 
 __all__ = ["find_labels_table", "join_labels"]
@@ -56,10 +56,12 @@ def join_labels(
             f"{table}: expected a column {config.label_column!r}, got {', '.join(columns)}. "
             f"{nearest(config.label_column, columns)}".rstrip()
         )
-    said: dict[str, tuple[str, str]] = {}
+    kept, findings = other_columns(columns, table, config)
+    said: dict[str, tuple[str, str, dict[str, str]]] = {}
     for row in rows:
         mask = name_of(table.parent.absolute() / row["mask"], root) if row.get("mask") else ""
-        answer = (row.get(config.label_column, ""), mask)
+        extra = {name: row[name] for name in kept if row[name]}
+        answer = (row.get(config.label_column, ""), mask, extra)
         if said.setdefault(row[key], answer) != answer:
             raise IngestError(
                 f"{table}: expected one row for {key} {row[key]}, got two that differ. "
@@ -67,10 +69,17 @@ def join_labels(
             )
     joined = []
     for sample in samples:
-        label, mask = said.get(getattr(sample, key), ("", ""))
-        joined.append(replace(sample, label=label or sample.label, mask=mask or sample.mask))
+        label, mask, extra = said.get(getattr(sample, key), ("", "", {}))
+        joined.append(
+            replace(
+                sample,
+                label=label or sample.label,
+                mask=mask or sample.mask,
+                extra={**sample.extra, **extra},
+            )
+        )
     there = {getattr(sample, key) for sample in samples}
-    findings = [
+    findings += [
         Finding("no-images", value, f"expected images of this {key}, got none.")
         for value in said
         if value not in there

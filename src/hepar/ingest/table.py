@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hepar.config import IngestConfig
 from hepar.data import Finding
+from hepar.data.manifest import COLUMNS
 from hepar.errors import IngestError
 from hepar.ingest.files import Entry, Source
 from hepar.registry import nearest
 
-__all__ = ["read_rows", "read_table"]
+__all__ = ["other_columns", "read_rows", "read_table"]
 
 _USED = ("path", "patient_id", "mask", "study_id", "series_id", "slice_index")
 _PERSONAL = re.compile(
@@ -48,6 +49,25 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     return columns, [{name: (value or "").strip() for name, value in row.items()} for row in rows]
 
 
+def other_columns(
+    columns: Sequence[str], path: Path, config: IngestConfig
+) -> tuple[list[str], list[Finding]]:
+    """Return the columns that go along as they are, and a finding for each that may name a person.
+
+    Columns that hepar reads or writes itself are not among them.
+    """
+    own = {*_USED, *COLUMNS, config.label_column}
+    others = [name for name in columns if name not in own]
+    personal = [name for name in others if _PERSONAL.search(name)]
+    findings = [
+        Finding(
+            "personal-column", path.name, f"column {name!r} was left out: it may name a person."
+        )
+        for name in personal
+    ]
+    return [name for name in others if name not in personal], findings
+
+
 def read_table(path: Path, config: IngestConfig, *, labelled: bool = True) -> Source:
     """Return the entries of a table; paths in it are relative to the table's folder.
 
@@ -72,14 +92,8 @@ def read_table(path: Path, config: IngestConfig, *, labelled: bool = True) -> So
             )
     if not rows:
         raise IngestError(f"{path}: expected at least one row, got none.")
-    personal = [name for name in columns if name not in _USED and _PERSONAL.search(name)]
-    findings = [
-        Finding(
-            "personal-column", path.name, f"column {name!r} was left out: it may name a person."
-        )
-        for name in personal
-    ]
-    skipped = {*_USED, config.label_column, *personal}
+    kept, findings = other_columns(columns, path, config)
+    skipped = set(columns) - set(kept)
     entries = []
     seen: dict[str, Mapping[str, str]] = {}
     for number, row in enumerate(rows, start=2):
