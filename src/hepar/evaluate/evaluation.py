@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,14 @@ class Evaluation:
         per_patient: records {patient_id, partition, n_samples, accuracy, auroc, undefined} of the
             slices of each patient; auroc is of the most severe label against the rest.
         warning: what limits every number; "" where nothing does.
+        intervals: {level, resamples, seed} of every interval.
     """
 
     metrics: tuple[dict[str, Any], ...]
     confusion: tuple[dict[str, Any], ...]
     per_patient: tuple[dict[str, Any], ...]
     warning: str = ""
+    intervals: Mapping[str, Any] = field(default_factory=dict)
 
 
 def evaluate(predictions: Predictions, patients: Predictions, config: EvaluateConfig) -> Evaluation:
@@ -92,13 +94,14 @@ def evaluate(predictions: Predictions, patients: Predictions, config: EvaluateCo
                 }
             )
             if level == "slice" and part.patients_known:
-                rows += [_patient_row(part, patient, name) for patient in counts.patients]
+                rows += _patient_rows(part, name)
     if not metrics:
         raise EvaluateError(
             "predictions: expected rows with a reference in the train or test partition, got none."
         )
     warning = "" if predictions.patients_known else PATIENTS_UNKNOWN
-    return Evaluation(tuple(metrics), tuple(confusion), tuple(rows), warning)
+    intervals = {"level": config.level, "resamples": config.resamples, "seed": config.seed}
+    return Evaluation(tuple(metrics), tuple(confusion), tuple(rows), warning, intervals)
 
 
 def _check_tables(predictions: Predictions, patients: Predictions, config: EvaluateConfig) -> None:
@@ -160,16 +163,22 @@ def _record(
     }
 
 
-def _patient_row(predictions: Predictions, patient: str, partition: str) -> dict[str, Any]:
-    """Return what is known of one patient's slices."""
-    own = predictions.select(predictions.patient_id == patient)
+def _patient_rows(predictions: Predictions, partition: str) -> list[dict[str, Any]]:
+    """Return what is known of each patient's slices, by patient_id."""
+    order = np.argsort(predictions.patient_id, kind="stable")
+    _, first = np.unique(predictions.patient_id[order], return_index=True)
+    groups = np.split(order, first[1:])
+    return [_patient_row(predictions.select(rows), partition) for rows in groups]
+
+
+def _patient_row(own: Predictions, partition: str) -> dict[str, Any]:
     tally = count_by_patient(own).tally()
     accuracy = float(values(METRICS.get("accuracy"), tally)[0])
     auroc = float(values(METRICS.get("auroc"), tally)[len(own.labels) - 1])
     undefined = np.isnan(auroc)
     most_severe = own.labels[-1]
     return {
-        "patient_id": str(patient),
+        "patient_id": str(own.patient_id[0]),
         "partition": partition,
         "n_samples": len(own),
         "accuracy": accuracy,
@@ -185,6 +194,7 @@ def write_evaluation(path: Path, evaluation: Evaluation, provenance: Mapping[str
         "confusion": list(evaluation.confusion),
         "per_patient": list(evaluation.per_patient),
         "warning": evaluation.warning,
+        "intervals": dict(evaluation.intervals),
     }
     write_artefact(path, "evaluation", content, provenance)
 
@@ -194,7 +204,9 @@ _PREFERENCE = (
     ("balanced_accuracy", "patient", "out-of-fold"),
     ("auroc", "slice", "test"),
     ("auroc", "slice", "out-of-fold"),
+    ("balanced_accuracy", "slice", "test"),
     ("balanced_accuracy", "slice", "out-of-fold"),
+    ("accuracy", "slice", "test"),
     ("accuracy", "slice", "out-of-fold"),
 )
 
@@ -232,7 +244,8 @@ def _sentence(record: Mapping[str, Any], document: Mapping[str, Any]) -> str:
     units = "patients" if record["level"] == "patient" else "slices"
     text = f"{title[0].upper()}{title[1:]} of {units} {record['value']:.3f}"
     if record["low"] is not None:
-        text += f" (95 % interval {record['low']:.3f} to {record['high']:.3f})"
+        coverage = 100 * document["intervals"]["level"]
+        text += f" ({coverage:g} % interval {record['low']:.3f} to {record['high']:.3f})"
     else:
         text += f" (no interval: {record['no_interval']})"
     if document["warning"]:

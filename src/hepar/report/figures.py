@@ -40,6 +40,12 @@ def _new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, 
     return figure, axes
 
 
+def _plain(text: str) -> str:
+    """Return text that matplotlib draws as it is: no formulas, no hidden legend entries."""
+    shown = text.replace("$", r"\$")
+    return f"\u200b{shown}" if shown.startswith("_") else shown
+
+
 def _svg(figure: Figure, description: str) -> str:
     """Return a figure as inline SVG with a description for those who do not see it."""
     import matplotlib
@@ -82,7 +88,7 @@ def draw_roc(predictions: Predictions, aurocs: Sequence[str]) -> str:
             color=COLOURS[i % len(COLOURS)],
             linestyle=_DASHES[i % len(_DASHES)],
             linewidth=1.8,
-            label=f"{label}  {aurocs[i]}",
+            label=_plain(f"{label}  {aurocs[i]}"),
         )
     axis.set_xlim(-0.01, 1.01)
     axis.set_ylim(-0.01, 1.01)
@@ -118,15 +124,15 @@ def draw_histograms(predictions: Predictions) -> str:
                     color=COLOURS[j % len(COLOURS)],
                     linestyle=_DASHES[j % len(_DASHES)],
                     linewidth=1.6,
-                    label=label,
+                    label=_plain(f"reference {label}"),
                 )
         axis.set_xlim(0, 1)
-        axis.set_xlabel(f"probability of {predictions.labels[i]}", color=_INK, fontsize=9)
+        axis.set_xlabel(_plain(f"probability of {predictions.labels[i]}"), color=_INK, fontsize=9)
     axes[0].set_ylabel("number", color=_INK, fontsize=9)
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(
         handles,
-        [f"reference {name}" for name in names],
+        names,
         loc="outside upper left",
         ncols=k,
         frameon=False,

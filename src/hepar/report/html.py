@@ -68,6 +68,7 @@ def write_report(folder: Path) -> Path:
         headline=inputs.headline,
         run=inputs.run,
         warning=inputs.evaluation["warning"],
+        coverage=f"{100 * inputs.evaluation['intervals']['level']:g} %",
         style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
         sections=sections,
     )
