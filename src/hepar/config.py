@@ -42,7 +42,7 @@ class IngestConfig:
         flip_vertical: pictures are stored upside down.
         allow_gaps: accept a series with missing or unevenly spaced slices.
         max_megapixels: refuse one slice or picture above this many million pixels.
-        max_megabytes: refuse a file that would decode to more than this many MB.
+        max_megabytes: refuse a file or volume that would decode to more than this many MB.
     """
 
     labels_csv: str = ""
@@ -53,8 +53,8 @@ class IngestConfig:
     mask_values: str = ""
     flip_vertical: bool = False
     allow_gaps: bool = False
-    max_megapixels: float = 64.0
-    max_megabytes: float = 2048.0
+    max_megapixels: float = 20.0
+    max_megabytes: float = 1024.0
 
 
 @dataclass(frozen=True)

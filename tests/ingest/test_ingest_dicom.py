@@ -405,7 +405,7 @@ def test_bombs_are_refused_before_memory_is_spent(tmp_path, make_dicom, make_nif
     from pathlib import Path
     from hepar.config import IngestConfig
     from hepar.ingest import ingest_files
-    config = IngestConfig(max_megabytes=50)
+    config = IngestConfig()
     folder = Path({str(tmp_path / "in")!r})
     manifest = ingest_files([folder / name for name in {names!r}], config)
     print(sorted((f.where, f.code) for f in manifest.findings))
@@ -427,3 +427,12 @@ def test_bombs_are_refused_before_memory_is_spent(tmp_path, make_dicom, make_nif
 def _with_folder(folder, *fixtures):
     folder.mkdir()
     return fixtures
+
+
+def test_two_patients_under_one_series_uid_are_both_kept(tmp_path, make_dicom):
+    for patient in ("A", "B"):
+        for z in (0.0, 2.5):
+            make_dicom(tmp_path / f"{patient}{z}", z=z, PatientID=patient)
+    manifest = ingest(tmp_path, PLAIN)
+    assert {p: len(rows) for p, rows in manifest.patients.items()} == {"A": 2, "B": 2}
+    assert not [f for f in manifest.findings if f.code == "repeated-position"]

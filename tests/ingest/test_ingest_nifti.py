@@ -153,7 +153,7 @@ def test_a_volume_above_the_bound_is_refused_from_its_header(tmp_path, make_nift
     data = bytearray(gzip.decompress(path.read_bytes()))
     data[42:48] = np.array([8000, 8000, 8000], "<i2").tobytes()
     path.write_bytes(gzip.compress(bytes(data)))
-    with pytest.raises(RefusedFileError, match="at most 2048 MB, got 1024000 MB"):
+    with pytest.raises(RefusedFileError, match="at most 1024 MB, got 1024000 MB"):
         load_volume(path, IngestConfig())
 
 

@@ -87,15 +87,16 @@ def read_exactly(stream: IO[bytes], n_bytes: int) -> bytes:
 def inflate(data: bytes, config: IngestConfig) -> bytes:
     """Return raw-deflated data inflated, and stop at the bound instead of inflating a bomb."""
     decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
+    bound = int(min(2 * config.max_megapixels, config.max_megabytes) * MEGA)
     try:
-        out = decompressor.decompress(data, int(config.max_megabytes * MEGA))
+        out = decompressor.decompress(data, bound)
     except zlib.error:
         raise RefusedFileError("corrupt", "expected deflated data, got damaged bytes.") from None
     if decompressor.unconsumed_tail:
         raise RefusedFileError(
             "too-large",
-            f"expected at most {config.max_megabytes:g} MB, got a deflated file that holds more. "
-            "Raise ingest.max_megabytes to accept it.",
+            f"expected at most {bound // MEGA} MB, got a deflated file that holds more. "
+            "Raise ingest.max_megapixels to accept it.",
         )
     return out
 

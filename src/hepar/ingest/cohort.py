@@ -133,12 +133,14 @@ def _drafts(
     pairs: Iterable[tuple[Sample, Look]], notes: list[Finding], *, allow_gaps: bool
 ) -> list[Draft]:
     drafts: list[Draft] = []
-    series: dict[str, list[tuple[Sample, str, DicomHeader]]] = {}
+    series: dict[tuple[str, str, str], list[tuple[Sample, str, DicomHeader]]] = {}
     for sample, look in pairs:
         found = look.found
         if isinstance(found, DicomHeader):
             name = found.series_id or Path(sample.path).parent.as_posix()
-            series.setdefault(name, []).append((sample, sample.path, found))
+            patient = sample.patient_id or found.patient_id
+            key = (patient, sample.study_id or found.study_id, name)
+            series.setdefault(key, []).append((sample, sample.path, found))
             continue
         if isinstance(found, Volume):
             drafts += _volume_drafts(sample, found, notes)
@@ -148,7 +150,7 @@ def _drafts(
             notes.append(Finding("colour", sample.path, message))
         size = (found.rows, found.columns)
         drafts.append(Draft(sample, size, size))
-    for name, slices in series.items():
+    for (_, _, name), slices in series.items():
         ordered, step = order_series(name, slices, allow_gaps=allow_gaps, notes=notes)
         drafts += [
             _dicom_draft(sample, header, index, step, len(ordered))
