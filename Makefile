@@ -8,7 +8,7 @@ endif
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo test check bench docs lock clean
+.PHONY: help setup setup-test demo test check bench lock clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -42,9 +42,6 @@ check: setup-test ## formatting, lint, types and import contracts
 
 bench: setup-test ## measure speed and memory; writes docs/benchmarks.md
 	$(BIN)/python tools/bench.py
-
-docs: setup ## rewrite the generated pages of docs/
-	$(BIN)/python tools/make_docs.py
 
 lock: ## resolve requirements/*.txt anew (needs uv)
 	uv pip compile --universal --generate-hashes --no-annotate --python-version 3.11 pyproject.toml requirements/build.in -o requirements/base.txt

@@ -436,3 +436,11 @@ def test_two_patients_under_one_series_uid_are_both_kept(tmp_path, make_dicom):
     manifest = ingest(tmp_path, PLAIN)
     assert {p: len(rows) for p, rows in manifest.patients.items()} == {"A": 2, "B": 2}
     assert not [f for f in manifest.findings if f.code == "repeated-position"]
+
+
+def test_a_series_without_rescale_is_a_picture_and_said_to_be_one(tmp_path, make_dicom):
+    for z in (0.0, 2.5):
+        make_dicom(tmp_path / f"{z}", z=z, RescaleSlope=None, RescaleIntercept=None)
+    manifest = ingest(tmp_path, PLAIN)
+    assert {sample.kind for sample in manifest.samples} == {"picture"}
+    assert [f.code for f in manifest.findings if f.code == "not-hu"] == ["not-hu"]

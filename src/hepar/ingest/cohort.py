@@ -151,6 +151,9 @@ def _drafts(
         size = (found.rows, found.columns)
         drafts.append(Draft(sample, size, size))
     for (_, _, name), slices in series.items():
+        if not all(header.is_hu for _, _, header in slices):
+            why = "expected rescale slope and intercept to HU, got none; grey values are a picture."
+            notes.append(Finding("not-hu", name, why))
         ordered, step = order_series(name, slices, allow_gaps=allow_gaps, notes=notes)
         drafts += [
             _dicom_draft(sample, header, index, step, len(ordered))
