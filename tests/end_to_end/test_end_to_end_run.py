@@ -263,3 +263,13 @@ def test_paths_are_posix_in_the_manifest(finished):
     text = (finished / "manifest.csv").read_text()
     assert os.sep == "/" or "\\" not in text
     assert Path(read_manifest(finished / "manifest.csv").root).is_absolute()
+
+
+def test_the_bundle_knows_the_patients_it_was_fitted_on(cohort, finished, tmp_path):
+    """A bundle that contradicts its own training data was spoiled on its way to the disk."""
+    hepar(
+        "predict", finished / "bundle", cohort / "nifti" / "index.csv", "--out", tmp_path / "p.csv"
+    )
+    patients = read_predictions(tmp_path / "p_patients.csv")
+    assert len(patients) == 12
+    assert (patients.predicted == patients.reference).mean() >= 0.9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,3 +95,11 @@ def test_an_old_bundle_is_replaced_whole(small_bundle, bundle_folder):
 def test_a_folder_without_a_bundle_says_who_writes_one(tmp_path):
     with pytest.raises(BundleError, match=r"no bundle|expected a bundle folder.*hepar run"):
         read_bundle(tmp_path)
+
+
+def test_a_head_in_fortran_order_survives_the_disk(small_bundle, tmp_path):
+    """Scikit-learn gives its coefficients so; written as they lay, they came back scrambled."""
+    head = replace(small_bundle.head, weight=np.asfortranarray(small_bundle.head.weight))
+    write_bundle(tmp_path / "bundle", replace(small_bundle, head=head))
+    again = read_bundle(tmp_path / "bundle").head
+    np.testing.assert_array_equal(again.weight, head.weight)

@@ -57,14 +57,18 @@ class LinearHead:
         return softmax(self.scores(features))
 
     def to_arrays(self) -> dict[str, Floats]:
-        """Return the arrays by name, as a bundle stores them."""
-        return {
+        """Return the arrays by name in C order, as a bundle stores them.
+
+        Scikit-learn's coefficients come in Fortran order, and safetensors writes memory as it lies.
+        """
+        arrays = {
             "mean": self.mean,
             "scale": self.scale,
             "weight": self.weight,
             "bias": self.bias,
             "penalty": np.array([self.penalty]),
         }
+        return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
     @classmethod
     def from_arrays(cls, labels: LabelSet, arrays: Mapping[str, Floats]) -> LinearHead:
