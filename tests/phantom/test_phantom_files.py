@@ -11,10 +11,17 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from hepar.data.volume import LESION
 from hepar.errors import PhantomError
-from hepar.phantom import PhantomConfig, PhantomPatient, draw_contact_sheet, write_cohort
+from hepar.phantom import (
+    PhantomConfig,
+    PhantomPatient,
+    draw_contact_sheet,
+    make_patient,
+    write_cohort,
+)
 from hepar.provenance import read_artefact
 
 
@@ -119,6 +126,31 @@ def test_a_finished_cohort_of_the_same_config_is_kept(written: Path, config: Pha
 def test_a_cohort_of_another_config_is_refused(written: Path, config: PhantomConfig) -> None:
     with pytest.raises(PhantomError, match="got one with another seed"):
         write_cohort(written, replace(config, seed=99))
+
+
+def test_threads_are_lent_to_the_cohort_and_given_back(
+    config: PhantomConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def blas_threads() -> list[int]:
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    seen: list[tuple[int, list[int]]] = []
+
+    def make(*arguments: object) -> PhantomPatient:
+        seen.append((cv2.getNumThreads(), blas_threads()))
+        return make_patient(*arguments)
+
+    monkeypatch.setattr("hepar.phantom.files.make_patient", make)
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        with threadpool_limits(2, user_api="blas"):
+            write_cohort(tmp_path, replace(config, patients=3, slices=1, size=64), ("masks",))
+            assert (cv2.getNumThreads(), set(blas_threads())) == (2, {2})
+    finally:
+        cv2.setNumThreads(before)
+    assert len(seen) == 3
+    assert all(opencv == 1 and set(blas) == {1} for opencv, blas in seen)
 
 
 def test_an_unknown_format_is_refused(config: PhantomConfig, tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ import csv
 import gzip
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,12 +104,26 @@ def write_cohort(out: Path, config: PhantomConfig, formats: Sequence[str] = FORM
             copies=patient.copies,
         )
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+    with _one_thread_each(), ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         jobs = pool.map(make_and_write, range(1, config.patients + 1))
         written = list(track(jobs, "phantom", total=config.patients))
     _write_tables(out, written, formats)
     _write_truth(out, written, config, formats)
     return truth
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Keep BLAS and OpenCV to one thread: patients are made side by side already."""
+    from threadpoolctl import threadpool_limits
+
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            yield
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def _check_same(truth: Path, config: PhantomConfig, formats: Sequence[str]) -> None:
