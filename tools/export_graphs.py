@@ -13,6 +13,7 @@ import io
 import sys
 import warnings
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import onnx
@@ -38,6 +39,36 @@ class MapsAndFeatures(nn.Module):
         """Return maps (n, c, h, w) and features (n, c) of images (n, 3, h, w)."""
         maps = self.network.forward_features(image)
         return maps, nn.functional.adaptive_avg_pool2d(maps, 1).flatten(1)
+
+
+class SmallCnn(nn.Module):
+    """The baseline that is trained from scratch: four times convolution, norm, ReLU, pooling."""
+
+    def __init__(self, widths: tuple[int, ...] = (32, 64, 128, 256)) -> None:
+        super().__init__()
+        self.depth = len(widths)
+        for number, (before, width) in enumerate(pairwise((3, *widths)), start=1):
+            self.add_module(f"conv{number}", nn.Conv2d(before, width, 3, padding=1, bias=False))
+            self.add_module(f"bn{number}", nn.BatchNorm2d(width))
+
+    def forward_features(self, image: Tensor) -> Tensor:
+        """Return maps (n, 256, h / 16, w / 16) of images (n, 3, h, w)."""
+        for number in range(1, self.depth + 1):
+            image = self.get_submodule(f"conv{number}")(image)
+            image = nn.functional.relu(self.get_submodule(f"bn{number}")(image))
+            image = nn.functional.max_pool2d(image, 2)
+        return image
+
+
+def make_network(spec: BackboneSpec, create_kwargs: Mapping[str, str] | None = None) -> nn.Module:
+    """Return a network in torch, untrained and without its classifier."""
+    if not spec.timm_name:
+        return SmallCnn()
+    kwargs = spec.create_kwargs if create_kwargs is None else create_kwargs
+    network = timm.create_model(spec.timm_name, pretrained=False, num_classes=0, **kwargs)
+    if spec.timm_name.startswith("vgg"):
+        network.pre_logits = nn.Identity()
+    return network
 
 
 def replace_same_padding(network: nn.Module) -> set[str]:
@@ -108,9 +139,7 @@ def export(spec: BackboneSpec, create_kwargs: Mapping[str, str]) -> bytes:
         spec: which network.
         create_kwargs: of `timm.create_model`.
     """
-    network = timm.create_model(spec.timm_name, pretrained=False, num_classes=0, **create_kwargs)
-    if spec.timm_name.startswith("vgg"):
-        network.pre_logits = nn.Identity()
+    network = make_network(spec, create_kwargs)
     same = replace_same_padding(network)
     with torch.no_grad():  # the exporter merges arrays of equal content into one
         for number, array in enumerate([*network.parameters(), *network.buffers()]):

@@ -16,6 +16,7 @@ from hepar.registry import nearest
 __all__ = [
     "BackboneConfig",
     "EvaluateConfig",
+    "FinetuneConfig",
     "HeadConfig",
     "IngestConfig",
     "RecipeConfig",
@@ -127,6 +128,48 @@ class HeadConfig:
 
 
 @dataclass(frozen=True)
+class FinetuneConfig:
+    """How a network is trained behind its freeze boundary; all frozen, nothing is.
+
+    Attributes:
+        freeze: "all", "early" (all stages but the last), "none", or the last stage to freeze.
+        epochs: at most.
+        batch: images a step, over all processes.
+        learning_rate: of Adam, at the start.
+        weight_decay: of Adam.
+        hidden: widths of the dense layers between the pooled features and the output.
+        dropout: share of a dense layer's outputs that a training step leaves out.
+        label_smoothing: share of the target given to all labels alike.
+        tune: share of the training patients that stop the training and learn nothing.
+        patience: epochs without a better tune loss before training stops.
+        plateau: epochs without a better tune loss before the learning rate is halved.
+        freeze_norm: BatchNorm keeps its pretrained statistics behind the boundary, too.
+        start: "random" output layer, or "linear": the head fitted on frozen features first
+            (LP-FT, Kumar 2022); takes no hidden layers.
+        cache: "auto", "on" or "off": keep the frozen part's output on disk.
+        cache_gb: "auto" caches up to this many GB.
+        seed: of the first weights, the order of rows, and dropout.
+    """
+
+    freeze: str = "all"
+    epochs: int = 50
+    batch: int = 32
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.0
+    hidden: tuple[int, ...] = (256,)
+    dropout: float = 0.5
+    label_smoothing: float = 0.0
+    tune: float = 0.2
+    patience: int = 10
+    plateau: int = 4
+    freeze_norm: bool = False
+    start: str = "random"
+    cache: str = "auto"
+    cache_gb: float = 8.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
     """How intervals are made.
 
@@ -149,6 +192,7 @@ class RunConfig:
     split: SplitConfig = field(default_factory=SplitConfig)
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 

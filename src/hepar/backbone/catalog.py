@@ -27,8 +27,9 @@ class BackboneSpec:
 
     Attributes:
         name: as in `hepar backbones`.
-        timm_name: the architecture in timm, whose state-dict names the weights carry.
-        hub_id: repository of timm's own weights on the model hub.
+        timm_name: the architecture in timm, whose state-dict names the weights carry; "" for a
+            network of our own, which has no pretrained weights and is trained from scratch.
+        hub_id: repository of timm's own weights on the model hub; "" where there are none.
         licence: of those weights.
         input_size: side in pixels the weights were trained for.
         min_size: smallest height or width in pixels the network accepts.
@@ -89,6 +90,9 @@ class BackboneSpec:
     def frozen_prefixes(self, boundary: str) -> tuple[str, ...]:
         """Return the state-dict prefixes that stay fixed when freezing up to a stage.
 
+        Args:
+            boundary: a stage of the network; "none", "early" (all stages but the last) or "all".
+
         Raises:
             BackboneError: the network has no such stage.
 
@@ -97,12 +101,13 @@ class BackboneSpec:
             ('conv1.', 'bn1.', 'layer1.')
         """
         stages = list(self.freeze_boundaries)
-        if boundary not in stages:
+        count = {"none": 0, "early": len(stages) - 1, "all": len(stages)}.get(boundary)
+        if count is None and boundary not in stages:
             raise BackboneError(
-                f"backbone {self.name!r}: expected a freeze boundary out of {', '.join(stages)}, "
-                f"got {boundary!r}. Use {stages[-1]!r} to freeze everything."
+                f"backbone {self.name!r}: expected a freeze boundary out of none, "
+                f"{', '.join(stages)}, early, all; got {boundary!r}."
             )
-        frozen = stages[: stages.index(boundary) + 1]
+        frozen = stages[: stages.index(boundary) + 1 if count is None else count]
         return tuple(prefix for stage in frozen for prefix in self.freeze_boundaries[stage])
 
 
@@ -128,8 +133,8 @@ def _vgg_stages(*ends: int) -> Mapping[str, tuple[str, ...]]:
 
 _MOBILE_STAGES = _stages(
     stem="conv_stem bn1",
-    **{f"block{number}": f"blocks.{number}" for number in range(7)},
-    head="conv_head bn2",
+    **{f"block{number}": f"blocks.{number}" for number in range(6)},
+    block6="blocks.6 conv_head bn2",
 )
 
 BACKBONES.add("efficientnet_lite0")(
@@ -276,5 +281,25 @@ BACKBONES.add("vgg19")(
         gflops=39.04,
         freeze_boundaries=_vgg_stages(5, 10, 19, 28, 37),
         ignored=("pre_logits.", "head."),
+    )
+)
+BACKBONES.add("small_cnn")(
+    BackboneSpec(
+        name="small_cnn",
+        timm_name="",
+        hub_id="",
+        licence="none",
+        input_size=224,
+        min_size=32,
+        feature_dim=256,
+        maps_shape=(256, 14, 14),
+        params_millions=0.39,
+        gflops=1.47,
+        freeze_boundaries=_stages(
+            **{f"block{number}": f"conv{number} bn{number}" for number in range(1, 5)}
+        ),
+        ignored=(),
+        mean=_HALF,
+        std=_HALF,
     )
 )

@@ -41,6 +41,10 @@ def fetch_weights(name: str) -> Path:
         BackboneError: offline, not reachable, not there, too large, or not what the hub announced.
     """
     spec = BACKBONES.get(name)
+    if not spec.hub_id:
+        raise BackboneError(
+            f"weights of {name}: there are none; it is trained from scratch. Use --freeze none."
+        )
     folder = snapshots(spec)
     for path in sorted(folder.glob("*/model.safetensors")):
         return path

@@ -80,6 +80,10 @@ class Network:
         """Return pooled features (n, d) of images (n, 3, h, w) float32."""
         return self._run(["features"], images)[0]
 
+    def value(self, name: str, images: Floats) -> Floats:
+        """Return one output of the graph by name, for images (n, 3, h, w) float32."""
+        return self._run([name], images)[0]
+
     def maps_and_features(self, images: Floats) -> tuple[Floats, Floats]:
         """Return last feature maps (n, d, rows, columns) and their means (n, d)."""
         maps, features = self._run(["maps", "features"], images)

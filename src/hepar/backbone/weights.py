@@ -67,14 +67,15 @@ def find_weights(name: str, given: str = "") -> Weights:
         given: a safetensors file with timm key names, or "random" for untrained weights.
 
     Returns:
-        The weights; the mean and std in the file's own metadata win over the catalog's.
+        The weights; the mean and std in the file's own metadata win over the catalog's. Random ones
+        for a network that is only ever trained from scratch.
 
     Raises:
         WeightsNotFoundError: none of the places has them.
         BackboneError: a file is damaged, or of another network.
     """
     spec = BACKBONES.get(name)
-    if given == "random":
+    if given == "random" or (not given and not spec.timm_name):
         return _random(spec)
     if given:
         path = Path(given).expanduser()
@@ -120,6 +121,8 @@ def snapshots(spec: BackboneSpec) -> Path:
 
 def _places(spec: BackboneSpec) -> Iterator[tuple[Path, str]]:
     """Yield every file that holds a network's weights and what to call it, the best first."""
+    if not spec.timm_name:
+        return
     folder = os.environ.get("HEPAR_WEIGHTS")
     if folder:
         if not Path(folder).is_dir():
