@@ -14,6 +14,7 @@ from hepar.errors import ConfigError
 from hepar.registry import nearest
 
 __all__ = [
+    "AugmentConfig",
     "BackboneConfig",
     "EvaluateConfig",
     "FinetuneConfig",
@@ -128,6 +129,33 @@ class HeadConfig:
 
 
 @dataclass(frozen=True)
+class AugmentConfig:
+    """What other views of an image look like: random, but never another diagnosis.
+
+    Attributes:
+        views: distinct views of each image that training shows in turn, the plain one included.
+        rotation: largest, in degrees either way.
+        zoom: largest relative change of size.
+        shift: largest, as a share of the side.
+        flip_lr: mirror half of the views left to right, which moves the liver to the wrong side.
+        flip_ud: mirror half of the views top to bottom.
+        gain: largest relative change of contrast.
+        offset: largest shift of grey values, in standard deviations of the network's input.
+        noise: largest sigma of added Gaussian noise, in the same unit.
+    """
+
+    views: int = 8
+    rotation: float = 15.0
+    zoom: float = 0.1
+    shift: float = 0.05
+    flip_lr: bool = False
+    flip_ud: bool = False
+    gain: float = 0.1
+    offset: float = 0.1
+    noise: float = 0.05
+
+
+@dataclass(frozen=True)
 class FinetuneConfig:
     """How a network is trained behind its freeze boundary; all frozen, nothing is.
 
@@ -192,6 +220,7 @@ class RunConfig:
     split: SplitConfig = field(default_factory=SplitConfig)
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)

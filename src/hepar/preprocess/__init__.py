@@ -1,5 +1,6 @@
 """One recipe, in training and service alike: numpy and OpenCV only, no randomness."""
 
+from hepar.preprocess.augment import IDENTITY, Draw, augment, draw, draw_view
 from hepar.preprocess.liver_finder import find_liver
 from hepar.preprocess.recipe import (
     RECIPES,
@@ -13,11 +14,16 @@ from hepar.preprocess.recipe import (
 from hepar.preprocess.recipes import NetworkInput, make_recipe
 
 __all__ = [
+    "IDENTITY",
     "RECIPES",
     "STEPS",
+    "Draw",
     "NetworkInput",
     "Recipe",
     "Step",
+    "augment",
+    "draw",
+    "draw_view",
     "find_liver",
     "make_recipe",
     "read_recipe",
