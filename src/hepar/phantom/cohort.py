@@ -251,7 +251,7 @@ def _make_own(config: PhantomConfig, number: int) -> PhantomPatient:
     field_mm = np.clip(2 * (HALF_WIDTH + body.fat_mm) * body.scale[0] * scan.zoom, 300, 480)
     pixel_mm = round(float(field_mm) / config.size, 4)
     heights = (np.arange(config.slices) - (config.slices - 1) / 2) * scan.thickness_mm
-    hu, liver, inside = _draw_body(body, scan, heights, config.size, pixel_mm)
+    hu, ground, liver, inside = _draw_body(body, scan, heights, config.size, pixel_mm)
     site = measure_site(liver, heights.astype(np.float32), pixel_mm)
     hardness = config.difficulty**HARDENING
     patches = plan_patches(lesion_rng, site, hardness)
@@ -269,9 +269,9 @@ def _make_own(config: PhantomConfig, number: int) -> PhantomPatient:
     back_mm = (BACK + body.fat_mm + 6) * body.scale[1]
     for level, z in enumerate(heights):
         for growth in patches:
-            draw_growth(hu[level], liver[level], growth, z, pixel_mm)
+            draw_growth(hu[level], hu[level], liver[level], growth, z, pixel_mm)
         for k, growth in enumerate(growths):
-            here = draw_growth(hu[level], liver[level], growth, z, pixel_mm)
+            here = draw_growth(hu[level], ground[level], liver[level], growth, z, pixel_mm)
             mask[level][here] = LESION
             if here.any():
                 seen[k].append(level)
@@ -312,11 +312,11 @@ def _truth(
 
 def _draw_body(
     body: Body, scan: Scan, heights: NDArray[np.floating], size: int, pixel_mm: float
-) -> tuple[Field, Field, NDArray[np.bool_]]:
-    """Paint every slice of the healthy body: HU, share of liver, and where the body is."""
+) -> tuple[Field, Field, Field, NDArray[np.bool_]]:
+    """Paint every slice of the healthy body; the four pictures of `draw_slice`, stacked."""
     slices = [
         draw_slice(body, make_plane(body, scan.centre_mm + float(z), size, pixel_mm))
         for z in heights
     ]
-    hu, liver, inside = (np.stack(parts) for parts in zip(*slices, strict=True))
-    return hu, liver, inside
+    hu, ground, liver, inside = (np.stack(parts) for parts in zip(*slices, strict=True))
+    return hu, ground, liver, inside

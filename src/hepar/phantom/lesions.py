@@ -263,11 +263,15 @@ def plan_patches(rng: np.random.Generator, site: Site, hardness: float) -> list[
     return patches
 
 
-def draw_growth(hu: Field, liver: Field, growth: Growth, z: float, pixel_mm: float) -> np.ndarray:
+def draw_growth(
+    hu: Field, ground: Field, liver: Field, growth: Growth, z: float, pixel_mm: float
+) -> np.ndarray:
     """Paint a lesion or patch into one slice, in place, inside the liver.
 
     Args:
         hu: (y, x) picture.
+        ground: (y, x) HU that it adds to: the liver without its vessels, which a lesion pushes
+            aside, or `hu` itself, so that they run on.
         liver: (y, x) share of each pixel that is liver.
         growth: what to paint.
         z: height of the slice in mm.
@@ -298,6 +302,6 @@ def draw_growth(hu: Field, liver: Field, growth: Growth, z: float, pixel_mm: flo
     value = value + growth.nodules * nodule
     box = (rows, columns)
     share = cover(gap, 1.0, max(growth.edge_mm, pixel_mm)) * np.clip(liver[box], 0, 1)
-    paint(hu[box], share, hu[box] + value)
+    paint(hu[box], share, ground[box] + value)
     here[box] = (gap < 0) & (liver[box] > 0.5)
     return here

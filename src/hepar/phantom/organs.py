@@ -110,7 +110,7 @@ def _paint_wall(body: Body, plane: SlicePlane, hu: Field, trunk: Field) -> Field
     back = np.clip(y / np.float32(BACK), -1, 1)
     side = np.abs(x) / np.float32(HALF_WIDTH)
     groove = np.exp(-((x / 16) ** 2)) * np.maximum(back, 0) * np.float32(5)
-    fat = body.fat_mm * (1 + 0.22 * bumps[0] * 0.5 + 0.25 * back * side + 0.1 * side) - groove
+    fat = body.fat_mm * (1 + 0.25 * back * side + 0.1 * side) + bumps[0] - groove
     skin = trunk - fat
     paint(hu, cover(skin, px), tissues["skin"])
     under = tissues["fat"] + 5 * plane.grain + 26 * np.maximum(plane.grain * bumps[2] - 1.6, 0)
@@ -354,7 +354,7 @@ def _liver(body: Body, plane: SlicePlane, room: Field) -> Field:
     return np.asarray(-add_smooth(-liver, -(room + 1.6), 5), np.float32)
 
 
-def draw_slice(body: Body, plane: SlicePlane) -> tuple[Field, Field, NDArray[np.bool_]]:
+def draw_slice(body: Body, plane: SlicePlane) -> tuple[Field, Field, Field, NDArray[np.bool_]]:
     """Paint one slice of a healthy body.
 
     Args:
@@ -362,8 +362,8 @@ def draw_slice(body: Body, plane: SlicePlane) -> tuple[Field, Field, NDArray[np.
         plane: from `make_plane`.
 
     Returns:
-        (y, x) HU without noise or table; (y, x) share of each pixel that is liver, 0 to 1; and
-        (y, x) where the body is.
+        (y, x) HU without noise or table; (y, x) the same before any vessel was painted into the
+        liver; (y, x) share of each pixel that is liver, 0 to 1; and (y, x) where the body is.
     """
     px, tissues, solids = plane.pixel, body.tissues, body.solids
     hu = np.full_like(plane.x, AIR_HU)
@@ -394,7 +394,8 @@ def draw_slice(body: Body, plane: SlicePlane) -> tuple[Field, Field, NDArray[np.
     share = share * (1 - tight)
     paint(hu, tight, tissues["cava"])
     paint(hu, cover(aorta, px), tissues["aorta"])
+    ground = hu.copy()
     _paint_tubes(body, plane, hu, {"hepatic_vein"}, share)
     _paint_tubes(body, plane, hu, {"portal", "aorta", "cava"}, keep)
     _paint_bone(body, plane, hu)
-    return hu, share, inside
+    return hu, ground, share, inside

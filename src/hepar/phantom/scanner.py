@@ -72,13 +72,13 @@ def draw_table(hu: Field, table: str, back_mm: float, pixel_mm: float) -> None:
             rail = np.sqrt((x - place) ** 2 + (y - 34) ** 2) - 11
             paint(hu, cover(rail, pixel_mm) * free, 1400.0)
         return
-    shell = np.maximum(np.abs(top - 2) - 0.9, side)
-    paint(hu, cover(shell, pixel_mm) * free, -120.0)
     foam = np.maximum(np.abs(top - 12) - 9, side)
     paint(hu, cover(foam, pixel_mm) * free, -940.0)
+    shell = np.maximum(np.abs(top - 2) - 1.7, side)
+    paint(hu, cover(shell, pixel_mm) * free, 160.0)
     depth = 22 if table == "cradle" else 42
-    under = np.maximum(np.abs(top - depth + np.maximum(np.abs(x) - 120, 0) * 0.3) - 0.8, side)
-    paint(hu, cover(under, pixel_mm) * free, -220.0)
+    under = np.maximum(np.abs(top - depth + np.maximum(np.abs(x) - 120, 0) * 0.3) - 1.3, side)
+    paint(hu, cover(under, pixel_mm) * free, 60.0)
 
 
 def expose(
