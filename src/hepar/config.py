@@ -14,6 +14,7 @@ from hepar.errors import ConfigError
 from hepar.registry import nearest
 
 __all__ = [
+    "PRESETS",
     "AugmentConfig",
     "BackboneConfig",
     "EvaluateConfig",
@@ -23,6 +24,8 @@ __all__ = [
     "RecipeConfig",
     "RunConfig",
     "SplitConfig",
+    "config_from",
+    "merge",
     "read_config",
 ]
 
@@ -69,12 +72,15 @@ class SplitConfig:
         seed: of the assignment.
         column: a column of the source table that already holds the split (a fold number or
             "test"); "" to make one.
+        unit: "patient", or "image" to let one patient's images fall on both sides, as papers do:
+            for showing what that does to the numbers, and said in all of them.
     """
 
     folds: int = 5
     test: float = 0.0
     seed: int = 0
     column: str = ""
+    unit: str = "patient"
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ class BackboneConfig:
     """Which pretrained network, and where its weights are.
 
     Attributes:
-        name: from `hepar backbones`.
+        name: from `hepar backbones`; "a+b" puts the pooled features of both side by side.
         weights: a safetensors file; "" to search; "random" for untrained weights.
         batch: images per call of the network.
         workers: threads that decode and preprocess; 0 for one per core.
@@ -115,6 +121,10 @@ class HeadConfig:
     """How the head is fitted.
 
     Attributes:
+        kind: "linear" (logistic regression), "svm" (linear), "svm-rbf", or "dense": layers trained
+            with the network (see finetune).
+        views: of each image that the head learns from and averages over in prediction; 1 is the
+            image as it is, more are augmented.
         penalties: candidate L2 strengths (inverse of scikit-learn's C), the best chosen by
             patient-grouped inner folds.
         inner_folds: number of inner folds.
@@ -122,6 +132,8 @@ class HeadConfig:
         top_k: slices that "top" averages.
     """
 
+    kind: str = "linear"
+    views: int = 1
     penalties: tuple[float, ...] = (1e0, 1e1, 1e2, 1e3, 1e4, 1e5)
     inner_folds: int = 3
     aggregate: str = "mean"
@@ -226,10 +238,40 @@ class RunConfig:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
 
+PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "paper": {
+        "recipe": {"name": "paper"},
+        "head": {"kind": "dense"},
+        "finetune": {"freeze": "early"},
+        "augment": {"flip_lr": True},
+    },
+    "best": {
+        "head": {"kind": "dense"},
+        "finetune": {
+            "freeze": "early",
+            "start": "linear",
+            "hidden": [],
+            "freeze_norm": True,
+            "learning_rate": 1e-5,
+            "label_smoothing": 0.1,
+            "epochs": 20,
+            "patience": 5,
+        },
+    },
+    "scratch": {
+        "backbone": {"name": "small_cnn"},
+        "head": {"kind": "dense"},
+        "finetune": {"freeze": "none", "learning_rate": 1e-3},
+    },
+}
+"""What `--preset` stands for: the paper's fine-tuning; LP-FT (the head first, then the last stage
+with little steps, Kumar 2022); a small network without pretraining."""
+
+
 def _convert(where: str, kind: Any, value: Any) -> Any:
     """Return `value` as the type a field declares, from TOML or from the text of `--set`."""
     if typing.get_origin(kind) is tuple:
-        items = value.split(",") if isinstance(value, str) else value
+        items = value.split(",") if isinstance(value, str) and value else value or ()
         inner = typing.get_args(kind)[0]
         if not isinstance(items, list | tuple):
             raise ConfigError(f"{where}: expected a list, got {value!r}.")
@@ -266,12 +308,48 @@ def _fill(kind: type[Config], values: Mapping[str, Any], where: str) -> Config:
     return kind(**filled)
 
 
-def read_config(path: Path | None = None, settings: Iterable[str] = ()) -> RunConfig:
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by stage where those of `over` win.
+
+    A key `preset` in either brings that preset's settings, which both win over.
+
+    Raises:
+        ConfigError: there is no such preset.
+    """
+    merged: dict[str, Any] = {}
+    preset = over.get("preset", base.get("preset", ""))
+    if preset and preset not in PRESETS:
+        raise ConfigError(
+            f"preset: expected one of {', '.join(PRESETS)}, got {preset!r}. "
+            f"{nearest(str(preset), PRESETS)}"
+        )
+    for layer in (PRESETS.get(preset, {}), base, over):
+        for stage, table in layer.items():
+            if isinstance(table, Mapping):
+                merged[stage] = {**merged.get(stage, {}), **table}
+            elif stage != "preset":
+                merged[stage] = table
+    return merged
+
+
+def config_from(values: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration that settings by stage describe, as `merge` returns them.
+
+    Raises:
+        ConfigError: a key is unknown, or a value is of a wrong type.
+    """
+    return _fill(RunConfig, values, "")
+
+
+def read_config(
+    path: Path | None = None, settings: Iterable[str] = (), preset: str = ""
+) -> RunConfig:
     """Return the configuration of a run.
 
     Args:
         path: a TOML file with a table per stage; None for the defaults.
         settings: "stage.key=value" texts that win over the file.
+        preset: name of settings that the file and `settings` win over.
 
     Returns:
         The configuration, complete and checked.
@@ -295,12 +373,13 @@ def read_config(path: Path | None = None, settings: Iterable[str] = ()) -> RunCo
             raise ConfigError(f"{path}: expected a TOML file, got none.") from None
         except (OSError, ValueError) as error:
             raise ConfigError(f"{path}: expected a TOML file, got {error}.") from error
+    if preset:
+        values["preset"] = preset
+    over: dict[str, Any] = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
         stage, dot, key = name.strip().partition(".")
         if not equals or not dot:
             raise ConfigError(f"--set {setting!r}: expected stage.key=value, as in split.folds=3.")
-        table = values.setdefault(stage, {})
-        if isinstance(table, dict):
-            table[key] = value.strip()
-    return _fill(RunConfig, values, "")
+        over.setdefault(stage, {})[key] = value.strip()
+    return config_from(merge(values, over))

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from hepar.config import SplitConfig
-from hepar.data import Manifest, Sample
+from hepar.data import LabelSet, Manifest, Sample
 from hepar.errors import LeakageError, SplitError
 from hepar.provenance import digest, read_artefact, write_artefact
 
-__all__ = ["Assignment", "Split", "make_split", "read_split", "split_table", "write_split"]
+__all__ = [
+    "Assignment",
+    "Split",
+    "hold_out",
+    "make_split",
+    "read_split",
+    "split_table",
+    "write_split",
+]
 
 Partition = Literal["train", "test"]
 
@@ -89,14 +97,21 @@ def _shuffled(patients: Sequence[str], seed: int) -> list[str]:
     return sorted(patients, key=lambda patient: digest(seed, patient))
 
 
-def _strata(manifest: Manifest, seed: int) -> list[list[str]]:
-    """Group patients by their set of labels, rarest group first, each in shuffled order."""
+def _strata(carried: Mapping[str, tuple[str, ...]], seed: int) -> list[list[str]]:
+    """Group patients by the labels they carry, rarest group first, each in shuffled order."""
     groups: dict[tuple[str, ...], list[str]] = {}
-    for patient, samples in manifest.patients.items():
-        key = tuple(sorted({sample.label for sample in samples}, key=manifest.labels.index))
-        groups.setdefault(key, []).append(patient)
+    for patient, labels in carried.items():
+        groups.setdefault(labels, []).append(patient)
     ordered = sorted(groups.items(), key=lambda item: (len(item[1]), item[0]))
     return [_shuffled(patients, seed) for _, patients in ordered]
+
+
+def _carried(samples: Iterable[Sample], labels: LabelSet) -> dict[str, tuple[str, ...]]:
+    """Return patient -> the labels of its samples, in the label set's order."""
+    found: dict[str, set[str]] = {}
+    for sample in samples:
+        found.setdefault(sample.patient_id, set()).add(sample.label)
+    return {patient: tuple(sorted(own, key=labels.index)) for patient, own in found.items()}
 
 
 def _take_test(strata: list[list[str]], share: float) -> list[str]:
@@ -175,13 +190,15 @@ def make_split(manifest: Manifest, config: SplitConfig) -> Split:
         raise SplitError(f"split.folds: expected 2 or more, got {config.folds}.")
     if not 0 <= config.test <= 0.9:
         raise SplitError(f"split.test: expected a share from 0 to 0.9, got {config.test}.")
+    if config.unit not in {"patient", "image"}:
+        raise SplitError(f"split.unit: expected patient or image, got {config.unit!r}.")
     unit: Literal["patient", "image"] = "patient" if manifest.patients_known else "image"
     places = _column_places(manifest, config.column) if config.column else {}
     if any(value.isdigit() for value in places.values()):
         assignments = _numbered_folds(places, config.column)
         folds = 1 + max(place.fold or 0 for place in assignments.values())
         return Split(assignments, folds, config.seed, unit)
-    strata = _strata(manifest, config.seed)
+    strata = _strata(_carried(manifest.samples, manifest.labels), config.seed)
     if places:
         tests = {patient for patient, value in places.items() if value == "test"}
     else:
@@ -196,6 +213,34 @@ def make_split(manifest: Manifest, config: SplitConfig) -> Split:
     assignments = {patient: Assignment("test", None) for patient in tests}
     assignments |= {patient: Assignment("train", i % folds) for i, patient in enumerate(rest)}
     return Split(assignments, folds, config.seed, unit)
+
+
+def hold_out(
+    samples: Sequence[Sample], labels: LabelSet, share: float, seed: int
+) -> frozenset[str]:
+    """Return patients to set aside, stratified by label; the others still carry every label.
+
+    Args:
+        samples: of the patients to divide.
+        labels: the label set.
+        share: of the patients, 0 to 0.9; at least one where share is above 0.
+        seed: of the choice.
+
+    Returns:
+        patient_ids; empty where nobody can be spared.
+    """
+    carried = _carried(samples, labels)
+    if not share or len(carried) < 2:
+        return frozenset()
+    strata = _strata(carried, seed)
+    chosen = _take_test(strata, max(share, 1 / len(carried)))
+    left = Counter(label for own in carried.values() for label in own)
+    spared = []
+    for patient in chosen:
+        if all(left[label] > 1 for label in carried[patient]):
+            left.subtract(carried[patient])
+            spared.append(patient)
+    return frozenset(spared)
 
 
 def split_table(split: Split, manifest: Manifest) -> list[dict[str, Any]]:
