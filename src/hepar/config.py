@@ -145,7 +145,8 @@ class AugmentConfig:
     """What other views of an image look like: random, but never another diagnosis.
 
     Attributes:
-        views: distinct views of each image that training shows in turn, the plain one included.
+        views: distinct views of each image that training shows in turn, the plain one included;
+            1 for no augmentation.
         rotation: largest, in degrees either way.
         zoom: largest relative change of size.
         shift: largest, as a share of the side.
@@ -154,6 +155,9 @@ class AugmentConfig:
         gain: largest relative change of contrast.
         offset: largest shift of grey values, in standard deviations of the network's input.
         noise: largest sigma of added Gaussian noise, in the same unit.
+
+    Raises:
+        ConfigError: a value makes no sense, such as a negative rotation.
     """
 
     views: int = 8
@@ -165,6 +169,15 @@ class AugmentConfig:
     gain: float = 0.1
     offset: float = 0.1
     noise: float = 0.05
+
+    def __post_init__(self) -> None:
+        limits = {"rotation": 180, "zoom": 0.9, "shift": 1, "gain": 0.9, "offset": 10, "noise": 10}
+        for name, limit in limits.items():
+            value = getattr(self, name)
+            if not 0 <= value <= limit:
+                raise ConfigError(f"augment.{name}: expected 0 to {limit}, got {value}.")
+        if self.views < 1:
+            raise ConfigError(f"augment.views: expected 1 (none) or more, got {self.views}.")
 
 
 @dataclass(frozen=True)

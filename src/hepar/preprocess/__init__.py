@@ -1,4 +1,4 @@
-"""One recipe, in training and service alike: numpy and OpenCV only, no randomness."""
+"""One recipe, in training and service alike, without chance; and augmentation that replays."""
 
 from hepar.preprocess.augment import IDENTITY, Draw, augment, draw, draw_view
 from hepar.preprocess.liver_finder import find_liver
