@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepar.errors import PhantomError
-from hepar.phantom.cohort import Copy, PhantomConfig, PhantomPatient, make_patient, plan_copies
+from hepar.phantom.cohort import PhantomPatient, make_patient
 from hepar.phantom.lesions import Lesion
+from hepar.phantom.roster import Copy, PhantomConfig, plan_copies
 from hepar.progress import LOG, track
 from hepar.provenance import package_version, read_artefact, stamp, write_artefact, write_atomic
 
