@@ -54,6 +54,14 @@ class PhantomPatient:
     lesions: tuple[Lesion, ...] = field(default_factory=tuple)
     copies: tuple[Copy, ...] = field(default_factory=tuple)
 
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size (z, y, x), mm."""
+        spacing = self.volume.spacing_mm
+        if spacing is None:
+            raise PhantomError(f"{self.patient_id}: expected a spacing in mm, got none.")
+        return spacing
+
 
 def make_cohort(config: PhantomConfig) -> Iterator[PhantomPatient]:
     """Yield the patients of a cohort one by one.

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,22 +19,16 @@ from numpy.typing import NDArray
 
 from hepar.errors import PhantomError
 from hepar.phantom.cohort import PhantomPatient, make_patient
+from hepar.phantom.dicom import LEVEL_HU, WIDTH_HU, write_dicom
 from hepar.phantom.lesions import Lesion
 from hepar.phantom.roster import Copy, PhantomConfig, plan_copies
 from hepar.progress import LOG, track
 from hepar.provenance import package_version, read_artefact, stamp, write_artefact, write_atomic
 
-if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
-    from pydicom.uid import UID
-
 __all__ = ["FORMATS", "draw_contact_sheet", "write_cohort"]
 
 FORMATS = ("dicom", "nifti", "png")
 """Each holds every slice; "masks" may be asked for besides: the NIfTI masks without the volumes."""
-
-LEVEL_HU, WIDTH_HU = 60.0, 400.0
-"""Soft-tissue window of the pictures."""
 
 PICTURE_MASK = np.array([0, 127, 255], np.uint8)
 """Grey value of background, liver and lesion in a picture mask."""
@@ -89,7 +83,7 @@ def write_cohort(out: Path, config: PhantomConfig, formats: Sequence[str] = FORM
     def make_and_write(number: int) -> Written:
         patient = make_patient(config, number, copies.get(number, ()))
         if "dicom" in formats:
-            _write_dicom(out / "dicom", patient, config.seed)
+            write_dicom(out / "dicom", patient, config.seed)
         if "nifti" in formats or "masks" in formats:
             _write_nifti(out / "nifti", patient, masks_only="nifti" not in formats)
         if "png" in formats:
@@ -99,7 +93,7 @@ def write_cohort(out: Path, config: PhantomConfig, formats: Sequence[str] = FORM
             label=patient.label,
             phase=patient.phase,
             kernel=patient.scan.kernel,
-            spacing_mm=_spacing(patient),
+            spacing_mm=patient.spacing_mm,
             slices=config.slices,
             lesions=patient.lesions,
             copies=patient.copies,
@@ -143,118 +137,12 @@ def _check_same(truth: Path, config: PhantomConfig, formats: Sequence[str]) -> N
         )
 
 
-def _spacing(patient: PhantomPatient) -> tuple[float, float, float]:
-    spacing = patient.volume.spacing_mm
-    if spacing is None:
-        raise PhantomError(f"{patient.patient_id}: expected a spacing in mm, got none.")
-    return spacing
-
-
-def _uid(*parts: object) -> UID:
-    """Return a DICOM UID that depends on nothing but `parts`."""
-    from pydicom.uid import generate_uid
-
-    return generate_uid(entropy_srcs=["hepar phantom", *map(str, parts)])
-
-
-def _write_dicom(folder: Path, patient: PhantomPatient, seed: int) -> None:
-    """Write one CT series; the file names do not follow the slices, as in real archives."""
-    voxels = patient.volume.voxels
-    series = _uid(seed, patient.patient_id, "series")
-    place = folder / patient.patient_id / series[-12:]
-    place.mkdir(parents=True, exist_ok=True)
-    order = np.random.default_rng([seed, patient.number, 1]).permutation(len(voxels))
-    if len(order) > 1 and (np.diff(order) > 0).all():
-        order = order[::-1]
-    dataset = _series(patient, seed, series)
-    depth, height, width = _spacing(patient)
-    left = -(voxels.shape[2] - 1) / 2 * width
-    top = -(voxels.shape[1] - 1) / 2 * height
-    for index, name in enumerate(order):
-        uid = _uid(seed, patient.patient_id, "slice", index)
-        dataset.file_meta.MediaStorageSOPInstanceUID = uid
-        dataset.SOPInstanceUID = uid
-        dataset.InstanceNumber = len(voxels) - index
-        dataset.ImagePositionPatient = [round(left, 4), round(top, 4), round(index * depth, 4)]
-        dataset.SliceLocation = round(index * depth, 4)
-        dataset.PixelData = (voxels[index] + 1024).astype("<i2").tobytes()
-        dataset.save_as(place / f"IM{name + 1:04d}.dcm", enforce_file_format=True)
-
-
-FIXED_TAGS: dict[str, object] = {
-    "SpecificCharacterSet": "ISO_IR 100",
-    "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
-    "StudyDate": "20200101",
-    "SeriesDate": "20200101",
-    "AcquisitionDate": "20200101",
-    "ContentDate": "20200101",
-    "StudyTime": "120000",
-    "ContentTime": "120000",
-    "AccessionNumber": "",
-    "Modality": "CT",
-    "Manufacturer": "hepar phantom",
-    "ReferringPhysicianName": "",
-    "StudyDescription": "Synthetic abdomen, not a person",
-    "PatientBirthDate": "",
-    "PatientSex": "",
-    "BodyPartExamined": "ABDOMEN",
-    "KVP": 120,
-    "PatientPosition": "HFS",
-    "SeriesNumber": 1,
-    "AcquisitionNumber": 1,
-    "PositionReferenceIndicator": "",
-    "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
-    "SamplesPerPixel": 1,
-    "PhotometricInterpretation": "MONOCHROME2",
-    "BitsAllocated": 16,
-    "BitsStored": 16,
-    "HighBit": 15,
-    "PixelRepresentation": 1,
-    "WindowCenter": LEVEL_HU,
-    "WindowWidth": WIDTH_HU,
-    "RescaleIntercept": -1024,
-    "RescaleSlope": 1,
-    "RescaleType": "HU",
-}
-"""What every slice of every patient says."""
-
-
-def _series(patient: PhantomPatient, seed: int, series: str) -> Dataset:
-    """Return a CT dataset with everything that the slices of a series share."""
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
-
-    depth, height, width = _spacing(patient)
-    dataset = Dataset()
-    for keyword, value in FIXED_TAGS.items():
-        setattr(dataset, keyword, value)
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.SOPClassUID = CTImageStorage
-    dataset.SeriesDescription = f"Liver {patient.phase}"
-    dataset.PatientName = f"PHANTOM^{patient.patient_id}"
-    dataset.PatientID = patient.patient_id
-    if patient.phase != "non_contrast":
-        dataset.ContrastBolusAgent = "SYNTHETIC"
-    dataset.SliceThickness = depth
-    dataset.SpacingBetweenSlices = depth
-    dataset.ConvolutionKernel = patient.scan.kernel
-    dataset.StudyInstanceUID = _uid(seed, patient.patient_id, "study")
-    dataset.SeriesInstanceUID = series
-    dataset.FrameOfReferenceUID = _uid(seed, patient.patient_id, "frame")
-    dataset.StudyID = patient.patient_id
-    dataset.Rows, dataset.Columns = patient.volume.voxels.shape[1:]
-    dataset.PixelSpacing = [height, width]
-    return dataset
-
-
 def _write_nifti(folder: Path, patient: PhantomPatient, *, masks_only: bool) -> None:
     """Write volume and mask; the affine says that columns run to the left and rows to the back."""
     import nibabel as nib
 
     folder.mkdir(parents=True, exist_ok=True)
-    depth, height, width = _spacing(patient)
+    depth, height, width = patient.spacing_mm
     _, rows, columns = patient.volume.voxels.shape
     affine = np.diag([-width, -height, depth, 1.0])
     affine[:2, 3] = (columns - 1) / 2 * width, (rows - 1) / 2 * height
