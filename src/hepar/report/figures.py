@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -16,46 +18,109 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "draw_histograms", "draw_roc"]
+__all__ = [
+    "COLOURS",
+    "DASHES",
+    "FAINT",
+    "INK",
+    "any_glyph",
+    "draw_histograms",
+    "draw_roc",
+    "new_figure",
+    "plain",
+    "to_svg",
+    "write_legend",
+]
 
 COLOURS = ("#0072b2", "#e69f00", "#d55e00", "#009e73", "#cc79a7", "#56b4e9")
 """Okabe and Ito's palette, told apart by colour-blind readers; one colour a label, in order."""
 
-_DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), "-.", (0, (8, 2)), ":")
-_INK, _FAINT = "#010203", "#040506"
-_THEME = {_INK: "var(--ink)", _FAINT: "var(--rule)"}
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), "-.", (0, (8, 2)), ":")
+INK, FAINT = "#010203", "#040506"
+"""What is drawn in these follows the theme of the page."""
+
+_THEME = {INK: "var(--ink)", FAINT: "var(--rule)"}
 
 
-def _new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
+_LONGEST = 32
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+_PART_ID = re.compile(r' id="[A-Za-z0-9.]+_\d+"')
+
+
+def new_figure(
+    width: float, height: float, columns: int = 1, rows: int = 1
+) -> tuple[Figure, list[Axes]]:
+    """Return an empty figure and its panels, row by row.
+
+    Args:
+        width: inches; a page holds 10.
+        height: inches.
+        columns: panels beside each other.
+        rows: panels above each other.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(1, columns)).tolist()
+    axes = np.atleast_1d(figure.subplots(rows, columns)).ravel().tolist()
     for axis in axes:
         axis.set_facecolor("none")
         for side, spine in axis.spines.items():
             spine.set_visible(side in {"left", "bottom"})
-            spine.set_color(_FAINT)
-        axis.tick_params(colors=_INK, labelsize=9, color=_FAINT)
+            spine.set_color(FAINT)
+        axis.tick_params(which="both", colors=INK, labelsize=9, color=FAINT)
     return figure, axes
 
 
-def _plain(text: str) -> str:
-    """Return text that matplotlib draws as it is: no formulas, no hidden legend entries."""
-    shown = text.replace("$", r"\$")
+def write_legend(figure: Figure, axes: Sequence[Axes], columns: int) -> None:
+    """Write one legend above all panels, each name once, in as many columns as have room."""
+    entries: dict[str, Any] = {}
+    for axis in axes:
+        handles, names = axis.get_legend_handles_labels()
+        entries |= dict(zip(names, handles, strict=True))
+    width = 34 + 4.6 * max(map(len, entries), default=0)
+    figure.legend(
+        list(entries.values()),
+        list(entries),
+        loc="outside upper left",
+        ncols=max(1, min(columns, int(72 * figure.get_figwidth() / width))),
+        frameon=False,
+        fontsize=8.5,
+        labelcolor=INK,
+    )
+
+
+def plain(text: str) -> str:
+    """Return a name as matplotlib is to draw it: cut where long, no formula, no hidden entry.
+
+    Marks that turn the direction of writing are left out, so that a name cannot turn the numbers
+    beside it around.
+    """
+    shown = _UNSEEN.sub("", text)
+    shown = shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"
+    shown = shown.replace("$", r"\$")
     return f"\u200b{shown}" if shown.startswith("_") else shown
 
 
-def _svg(figure: Figure, description: str) -> str:
+@contextlib.contextmanager
+def any_glyph() -> Iterator[None]:
+    """Let a figure hold glyphs that matplotlib's font lacks: the page uses the reader's fonts."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+def to_svg(figure: Figure, description: str) -> str:
     """Return a figure as inline SVG with a description for those who do not see it."""
     import matplotlib
 
     stream = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": description}):
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": description}
+    with matplotlib.rc_context(settings), any_glyph():
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
     text = stream.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = _PART_ID.sub("", text)
     text = re.sub(r"'DejaVu Sans'[^;\"]*", "var(--font)", text)
     text = re.sub(r' (xmlns(:xlink)?|version)="[^"]*"', "", text, count=3)
     text = text.replace("xlink:href", "href")
@@ -75,8 +140,8 @@ def draw_roc(predictions: Predictions, aurocs: Sequence[str]) -> str:
     Returns:
         SVG; labels that all rows or none have are left out.
     """
-    figure, (axis,) = _new_figure(4.6, 4.2)
-    axis.plot([0, 1], [0, 1], color=_FAINT, linewidth=1)
+    figure, (axis,) = new_figure(4.6, 4.2)
+    axis.plot([0, 1], [0, 1], color=FAINT, linewidth=1)
     for i, label in enumerate(predictions.labels):
         positive = predictions.reference_index == i
         if positive.all() or not positive.any():
@@ -86,19 +151,19 @@ def draw_roc(predictions: Predictions, aurocs: Sequence[str]) -> str:
             alarms,
             hits,
             color=COLOURS[i % len(COLOURS)],
-            linestyle=_DASHES[i % len(_DASHES)],
+            linestyle=DASHES[i % len(DASHES)],
             linewidth=1.8,
-            label=_plain(f"{label}  {aurocs[i]}"),
+            label=f"{plain(label)}  {aurocs[i]}",
         )
     axis.set_xlim(-0.01, 1.01)
     axis.set_ylim(-0.01, 1.01)
     axis.set_aspect("equal")
-    axis.set_xlabel("1 - specificity", color=_INK, fontsize=9)
-    axis.set_ylabel("sensitivity", color=_INK, fontsize=9)
+    axis.set_xlabel("1 - specificity", color=INK, fontsize=9)
+    axis.set_ylabel("sensitivity", color=INK, fontsize=9)
     if axis.get_legend_handles_labels()[0]:
-        axis.legend(loc="lower right", frameon=False, fontsize=8.5, labelcolor=_INK)
+        axis.legend(loc="lower right", frameon=False, fontsize=8.5, labelcolor=INK)
     listed = "; ".join(f"{n}: {a}" for n, a in zip(predictions.labels, aurocs, strict=True))
-    return _svg(figure, f"ROC curve of each label against the rest. Area under it: {listed}.")
+    return to_svg(figure, f"ROC curve of each label against the rest. Area under it: {listed}.")
 
 
 def draw_histograms(predictions: Predictions) -> str:
@@ -112,7 +177,7 @@ def draw_histograms(predictions: Predictions) -> str:
     """
     k = len(predictions.labels)
     panels = range(k) if k > 2 else range(k - 1, k)
-    figure, axes = _new_figure(2.9 * len(panels) + 0.6, 2.7, len(panels))
+    figure, axes = new_figure(2.9 * len(panels) + 0.6, 2.7, len(panels))
     edges = np.linspace(0, 1, 21)
     for axis, i in zip(axes, panels, strict=True):
         for j, label in enumerate(predictions.labels):
@@ -122,21 +187,17 @@ def draw_histograms(predictions: Predictions) -> str:
                     np.histogram(own, edges)[0],
                     edges,
                     color=COLOURS[j % len(COLOURS)],
-                    linestyle=_DASHES[j % len(_DASHES)],
+                    linestyle=DASHES[j % len(DASHES)],
                     linewidth=1.6,
-                    label=_plain(f"reference {label}"),
+                    label=f"reference {plain(label)}",
                 )
         axis.set_xlim(0, 1)
-        axis.set_xlabel(_plain(f"probability of {predictions.labels[i]}"), color=_INK, fontsize=9)
-    axes[0].set_ylabel("number", color=_INK, fontsize=9)
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        names,
-        loc="outside upper left",
-        ncols=k,
-        frameon=False,
-        fontsize=8.5,
-        labelcolor=_INK,
+        axis.set_xlabel(f"probability of {plain(predictions.labels[i])}", color=INK, fontsize=9)
+    axes[0].set_ylabel("number", color=INK, fontsize=9)
+    write_legend(figure, axes, columns=k)
+    place = "held out for testing" if (predictions.partition == "test").all() else "left out"
+    whom = f"{len(predictions)} {'patients' if predictions.level == 'patient' else 'slices'}"
+    return to_svg(
+        figure,
+        f"Histograms of each label's probability, one line for each reference: {whom} {place}.",
     )
-    return _svg(figure, "Histograms of each label's probability, one line for each reference.")

@@ -1,36 +1,16 @@
-"""The page: sections laid out by templates into one file that needs nothing from outside."""
+"""The report of one run: its sections, one after the other, on one page."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from hepar.progress import LOG
 from hepar.provenance import write_atomic
 from hepar.report.inputs import read_inputs
+from hepar.report.page import fill_page
 from hepar.report.sections import SECTIONS
 
 __all__ = ["write_report"]
-
-_DASH = "\N{EN DASH}"
-
-TEMPLATES = Path(__file__).parent / "templates"
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    return "undefined" if value is None else f"{value:.{digits}f}"
-
-
-def _percent(value: float | None) -> str:
-    return _DASH if value is None else f"{100 * value:.0f} %"
-
-
-def _settings(config: dict[str, Any]) -> list[tuple[str, str]]:
-    return [
-        (f"{stage}.{key}", str(value) if value != "" else _DASH)
-        for stage, table in config.items()
-        for key, value in table.items()
-    ]
 
 
 def write_report(folder: Path) -> Path:
@@ -46,17 +26,7 @@ def write_report(folder: Path) -> Path:
         ReportError: the folder is not there.
         DataError: a file of the run is missing or damaged.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     inputs = read_inputs(folder)
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=_number, percent=_percent, settings=_settings)
     sections = []
     for name, make in SECTIONS.items():
         section = make(inputs)
@@ -64,13 +34,17 @@ def write_report(folder: Path) -> Path:
             LOG.debug("report: nothing to say under %s", name)
             continue
         sections.append((name, section))
-    page = environment.get_template("page.html.j2").render(
-        headline=inputs.headline,
-        run=inputs.run,
-        warning=inputs.evaluation["warning"],
-        coverage=f"{100 * inputs.evaluation['intervals']['level']:g} %",
-        style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
-        sections=sections,
+    page = fill_page(
+        "page.html.j2",
+        {
+            "headline": inputs.headline,
+            "run": inputs.run,
+            "made": inputs.run["provenance"],
+            "warning": inputs.evaluation["warning"],
+            "warnings": inputs.run["warnings"],
+            "coverage": f"{100 * inputs.evaluation['intervals']['level']:g} %",
+            "sections": sections,
+        },
     )
     path = folder / "report.html"
     write_atomic(path, page)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ class ReportInputs:
         evaluation: `evaluation.json`.
         headline: the number to show first.
         samples: records of the pictures in `figures/samples.json`; empty where there are none.
+        history: a row an epoch and fold from `history.csv`, fold None for the final fit; empty
+            where no network was trained.
     """
 
     folder: Path
@@ -43,6 +46,7 @@ class ReportInputs:
     evaluation: Mapping[str, Any]
     headline: Mapping[str, Any]
     samples: tuple[Mapping[str, Any], ...]
+    history: tuple[Mapping[str, float | None], ...] = ()
 
     @property
     def main_level(self) -> str:
@@ -68,11 +72,33 @@ class ReportInputs:
         return sorted(found, reverse=True)
 
 
+def _read_history(path: Path) -> tuple[dict[str, float | None], ...]:
+    """Read numbers an epoch and fold; an empty field is None."""
+    if not path.is_file():
+        return ()
+    names = (
+        "fold",
+        "epoch",
+        *(f"{p}_{q}" for p in ("train", "tune") for q in ("loss", "accuracy")),
+    )
+    with path.open(newline="", encoding="utf-8") as stream:
+        try:
+            return tuple(
+                {name: float(row[name]) if row[name] else None for name in names}
+                for row in csv.DictReader(stream)
+            )
+        except (KeyError, ValueError, TypeError) as error:
+            raise ReportError(
+                f"{path}: expected numbers in the columns {', '.join(names)}, got {error}. "
+                "Train again."
+            ) from None
+
+
 def read_inputs(folder: Path) -> ReportInputs:
     """Read the files of a run.
 
     Raises:
-        ReportError: the folder is not there.
+        ReportError: the folder is not there, or its `history.csv` is not one.
         DataError: a file is missing or not what it should be.
     """
     if not folder.is_dir():
@@ -90,4 +116,5 @@ def read_inputs(folder: Path) -> ReportInputs:
         evaluation=read_artefact(folder / "evaluation.json", "evaluation"),
         headline=headline(folder / "evaluation.json"),
         samples=tuple(samples),
+        history=_read_history(folder / "history.csv"),
     )

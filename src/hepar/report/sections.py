@@ -12,6 +12,7 @@ from hepar.evaluate import METRICS
 from hepar.registry import Registry
 from hepar.report.figures import draw_histograms, draw_roc
 from hepar.report.inputs import ReportInputs
+from hepar.report.training import draw_training
 
 __all__ = ["SECTIONS", "Section"]
 
@@ -173,11 +174,20 @@ def _short(record: Mapping[str, Any]) -> str:
     )
 
 
+@SECTIONS.add("training")
+def training(inputs: ReportInputs) -> Section | None:
+    """Loss and accuracy, epoch by epoch, where the network was trained."""
+    if not inputs.history:
+        return None
+    curves = [draw_training({"": inputs.history}, quantity) for quantity in ("loss", "accuracy")]
+    return Section("Training", "training.html.j2", {"figures": curves})
+
+
 @SECTIONS.add("per_patient")
 def per_patient(inputs: ReportInputs) -> Section | None:
-    """Each patient's slices, where there are few patients."""
+    """Each patient's slices; where there are many patients, those answered worst."""
     rows = inputs.evaluation["per_patient"]
-    if not rows or len(rows) > _FEW_PATIENTS:
+    if not rows:
         return None
     patients = inputs.patients
     answers = {
@@ -185,14 +195,17 @@ def per_patient(inputs: ReportInputs) -> Section | None:
             str(patients.reference[i]),
             str(patients.predicted[i]),
             float(patients.probabilities[i].max()),
+            float(patients.probabilities[i, index]),
         )
-        for i in range(len(patients))
+        for i, index in enumerate(patients.reference_index)
     }
     full = [{**row, "answer": answers[row["patient_id"]]} for row in rows]
+    if len(full) > _FEW_PATIENTS:
+        full = sorted(full, key=lambda row: (row["answer"][3], row["patient_id"]))[:_FEW_PATIENTS]
     return Section(
         "Patient by patient",
         "per_patient.html.j2",
-        {"rows": full, "most_severe": inputs.slices.labels[-1]},
+        {"rows": full, "n": len(rows), "most_severe": inputs.slices.labels[-1]},
     )
 
 
@@ -229,6 +242,7 @@ def method(inputs: ReportInputs) -> Section:
             "backbone": inputs.run["backbone"],
             "config": inputs.run["config"],
             "stages": inputs.run["stages"],
+            "is_trained": bool(inputs.history),
         },
     )
 
@@ -236,15 +250,16 @@ def method(inputs: ReportInputs) -> Section:
 @SECTIONS.add("provenance")
 def provenance(inputs: ReportInputs) -> Section:
     """The command that reproduces it, and what it was made from."""
-    files = {
-        "manifest.csv": inputs.evaluation["provenance"]["inputs"],
-        "backbone weights": inputs.run["backbone"]["sha256"],
-    }
-    hashes = {**files.pop("manifest.csv"), **files}
+    run, made = inputs.run, inputs.evaluation["provenance"]
+    seeds = run["config"]
     return Section(
         "Provenance",
         "provenance.html.j2",
-        {"run": inputs.run, "made": inputs.run["provenance"], "hashes": hashes},
+        {
+            "command": run["command"],
+            "seeds": f"split {seeds['split']['seed']}, bootstrap {seeds['evaluate']['seed']}",
+            "hashes": {**made["inputs"], "backbone weights": run["backbone"]["sha256"]},
+        },
     )
 
 
