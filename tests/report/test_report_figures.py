@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from hepar.evaluate import Predictions, decide
-from hepar.report.figures import draw_histograms, draw_roc
+from hepar.report.figures import draw_histograms, draw_roc, new_figure, plain
+from hepar.report.model_figures import draw_bars, draw_cost, write_names
+from hepar.report.training import _curves, _mean, draw_training
 
 
 @pytest.fixture
@@ -47,3 +50,54 @@ def test_a_figure_is_well_formed_described_and_shows_names_as_they_are(predictio
     assert "http" not in svg
     assert "var(--ink)" in svg
     assert svg == draw(predictions)
+
+
+def test_a_name_is_cut_and_cannot_turn_its_neighbours_around():
+    assert plain("x" * 32) == "x" * 32
+    assert len(plain("x" * 200)) == 32
+    assert plain("a\u202eb\nc") == "abc"
+
+
+def test_an_emoji_is_drawn_without_a_warning(predictions):
+    assert "\U0001f9ea" in draw_roc(predictions, ["\U0001f9ea", "0.8"])
+
+
+def test_names_of_points_in_one_place_do_not_overlap_and_stay_inside():
+    figure, (axis,) = new_figure(7.2, 4.4)
+    points = [(f"a model named {i}", 1.0, 0.5) for i in range(10)]
+    axis.plot([1.0], [0.5], "o")
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    write_names(axis, points, [])
+    boxes = [text.get_window_extent() for text in axis.texts if text.get_text()]
+    assert len(boxes) == 10
+    inside = axis.get_window_extent().padded(1)
+    for box in boxes:
+        assert inside.contains(box.x0, box.y0)
+        assert inside.contains(box.x1, box.y1)
+    for one, other in itertools.combinations(boxes, 2):
+        assert not one.padded(-0.5).overlaps(other.padded(-0.5))
+
+
+def test_figures_of_models_say_what_is_undefined_and_leave_out_what_has_no_place(comparison):
+    models = comparison["models"][:2]
+    models[0]["metrics"]["f1"]["value"] = None
+    assert "undefined" in draw_bars(models)
+    models[1]["cost"]["predict_ms"] = None
+    drawn = "".join(ElementTree.fromstring(draw_cost(models)).itertext())
+    assert models[0]["name"] in drawn
+    assert models[1]["name"] not in drawn
+    assert draw_cost(models[1:]) == ""
+
+
+def test_the_mean_of_training_curves_ends_where_most_folds_have_stopped():
+    rows = [
+        {"fold": fold, "epoch": epoch, "train_loss": float(fold), "tune_loss": 1.0}
+        for fold, last in enumerate((2, 4, 9))
+        for epoch in range(last)
+    ]
+    mean = _mean(list(_curves(rows, "train_loss").values()))
+    np.testing.assert_allclose(mean, [[0, 1], [1, 1], [2, 1.5], [3, 1.5]])
+    svg = draw_training({"": rows})
+    assert svg == draw_training({"": rows})
+    assert "final fit" not in svg

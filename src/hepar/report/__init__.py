@@ -1,8 +1,18 @@
 """What a person reads: one self-contained page made from the files of a run."""
 
+from hepar.report.comparison import comparison_rows, write_comparison
 from hepar.report.html import write_report
 from hepar.report.inputs import ReportInputs, read_inputs
 from hepar.report.samples import write_samples
 from hepar.report.sections import SECTIONS, Section
 
-__all__ = ["SECTIONS", "ReportInputs", "Section", "read_inputs", "write_report", "write_samples"]
+__all__ = [
+    "SECTIONS",
+    "ReportInputs",
+    "Section",
+    "comparison_rows",
+    "read_inputs",
+    "write_comparison",
+    "write_report",
+    "write_samples",
+]
