@@ -52,7 +52,7 @@ def baseline(manifest: Manifest, folder: Path) -> np.ndarray:
     weights = find_weights("efficientnet_lite0")
     features = compute_features(
         Network.from_weights(weights), reader, BackboneConfig(), weights.sha256, folder / "features"
-    )
+    )[:, 0]
     labels = np.array([sample.label == "tumour" for sample in manifest.samples])
     patients = np.array([sample.patient_id for sample in manifest.samples])
     scores = np.zeros(len(labels))

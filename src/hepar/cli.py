@@ -81,6 +81,9 @@ def run(
     source: Source,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run; resumes if it exists.")],
     labels: Labels = None,
+    preset: Annotated[
+        str, typer.Option(help="paper, best (head first, then the last stage), or scratch.")
+    ] = "",
     recipe: Annotated[
         str | None, typer.Option(help="auto, liver, ct, picture or paper.", show_default="auto")
     ] = None,
@@ -90,6 +93,24 @@ def run(
     ] = None,
     weights: Annotated[
         str | None, typer.Option(help="A safetensors file, or 'random' for a control.")
+    ] = None,
+    freeze: Annotated[
+        str | None,
+        typer.Option(
+            help="all, early (all stages but the last), none, or the last stage to freeze.",
+            show_default="all",
+        ),
+    ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(help="linear, svm, svm-rbf, or dense (trained).", show_default="linear"),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Of training, at most.", show_default="50")
+    ] = None,
+    views: Annotated[
+        int | None,
+        typer.Option(help="Average predictions over views of each image.", show_default="1"),
     ] = None,
     folds: Annotated[int | None, typer.Option(help="Folds of patients.", show_default="5")] = None,
     test: Annotated[
@@ -122,12 +143,16 @@ def run(
         recipe__name=recipe,
         backbone__name=backbone,
         backbone__weights=weights,
+        finetune__freeze=freeze,
+        finetune__epochs=epochs,
+        head__kind=head,
+        head__views=views,
         split__folds=folds,
         split__test=test,
         split__seed=seed,
         head__aggregate=aggregate,
     )
-    report = run_all(source, out, read_config(config, [*given, *(settings or [])]))
+    report = run_all(source, out, read_config(config, [*given, *(settings or [])], preset))
     _print_result(report, as_json=as_json)
 
 

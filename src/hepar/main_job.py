@@ -3,89 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shlex
+import shutil
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hepar.backbone import BACKBONES, Weights, find_weights
+from hepar.backbone import BACKBONES, BackboneSpec, Weights, find_weights
 from hepar.config import RunConfig
-from hepar.data import Manifest, read_manifest, write_manifest
-from hepar.errors import FitError
-from hepar.preprocess import NetworkInput, Recipe, make_recipe, read_recipe, write_recipe
-from hepar.progress import LOG
-from hepar.provenance import (
-    digest,
-    package_version,
-    sha256_file,
-    stamp,
-    write_artefact,
-    write_atomic,
-)
+from hepar.data import Finding, Manifest, read_manifest, write_manifest
+from hepar.errors import BackboneError, ConfigError, FitError
+from hepar.fit import HEAD_KINDS
+from hepar.fit.workers import barrier, rank
+from hepar.ledger import Ledger
+from hepar.preprocess import NetworkInput, Recipe, make_recipe, write_recipe
+from hepar.provenance import digest, sha256_file, stamp, write_artefact
+from hepar.registry import nearest
 from hepar.split import Split, make_split, read_split, write_split
 
-__all__ = ["run"]
-
-
-@dataclass
-class Ledger:
-    """Which stages of a run are done, from what, and what they wrote.
-
-    Attributes:
-        folder: of the run.
-        command: for provenance.
-        seconds: what each stage of this call took; 0 where it was kept from before.
-    """
-
-    folder: Path
-    command: str
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def _path(self) -> Path:
-        return self.folder / ".stages.json"
-
-    def _entries(self) -> dict[str, Any]:
-        try:
-            return dict(json.loads(self._path.read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError):
-            return {}
-
-    def stage(
-        self, name: str, inputs: Sequence[object], outputs: Sequence[str], work: Callable[[], None]
-    ) -> None:
-        """Do a stage unless the same inputs have already made outputs that still stand unaltered.
-
-        Args:
-            name: of the stage, in the words of the log.
-            inputs: JSON-able values that decide the result.
-            outputs: files it writes, relative to the run's folder.
-            work: does it.
-        """
-        key = digest(package_version(), name, inputs)
-        entry = self._entries().get(name, {})
-        if entry.get("key") == key and self._stand(entry.get("outputs", {}), outputs):
-            LOG.info("%-9s kept from before", name)
-            self.seconds[name] = 0.0
-            return
-        started = time.perf_counter()
-        work()
-        self.seconds[name] = time.perf_counter() - started
-        hashes = {output: sha256_file(self.folder / output) for output in outputs}
-        entries = {**self._entries(), name: {"key": key, "outputs": hashes}}
-        write_atomic(self._path, json.dumps(entries, indent=2) + "\n")
-        LOG.info("%-9s %.1f s", name, self.seconds[name])
-
-    def _stand(self, hashes: Mapping[str, str], outputs: Sequence[str]) -> bool:
-        if set(hashes) != set(outputs):
-            return False
-        paths = {output: self.folder / output for output in outputs}
-        return all(p.is_file() and sha256_file(p) == hashes[o] for o, p in paths.items())
+__all__ = ["Cohort", "check", "fit_model", "new_ledger", "plan", "prepare", "run"]
 
 
 def _fingerprint(source: Path, *more: str) -> list[list[object]]:
@@ -108,14 +47,49 @@ def _without_liver(manifest: Manifest) -> Manifest:
     return manifest if len(shown) == len(manifest) else dataclasses.replace(manifest, samples=shown)
 
 
-def _warnings(manifest: Manifest, *, is_random: bool) -> list[str]:
+@dataclass(frozen=True, eq=False)
+class PlannedPart:
+    """One network of a model, before anything is computed."""
+
+    spec: BackboneSpec
+    weights: Weights
+    recipe: Recipe
+
+    @property
+    def backbone(self) -> dict[str, Any]:
+        """What a bundle and a report say of it."""
+        return {
+            "name": self.spec.name,
+            "source": self.weights.source,
+            "licence": self.weights.licence,
+            "sha256": self.weights.sha256,
+            "is_random": self.weights.is_random,
+            "feature_dim": self.spec.feature_dim,
+            "input_size": self.recipe.size,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """Whom a model learns from and is tested on."""
+
+    manifest: Manifest
+    split: Split
+
+
+def _warnings(manifest: Manifest, parts: Sequence[PlannedPart], config: RunConfig) -> list[str]:
     warnings = []
-    if not manifest.patients_known:
+    if config.split.unit == "image":
+        warnings.append(
+            "Folds are of images, by choice (split.unit=image): images of one patient stand on "
+            "both sides, and these numbers do not say how the model does on a new patient."
+        )
+    elif not manifest.patients_known:
         warnings.append(
             "Patient ids are unknown: folds are of images, and these numbers do not say how the "
             "model does on a new patient."
         )
-    if is_random:
+    if any(p.weights.is_random and p.spec.timm_name for p in parts):
         warnings.append("The backbone's weights are random: this is a control, not a model.")
     if len(manifest.patients) < 20 and manifest.patients_known:
         warnings.append(
@@ -124,33 +98,67 @@ def _warnings(manifest: Manifest, *, is_random: bool) -> list[str]:
     return warnings
 
 
+def _as_images(manifest: Manifest) -> Manifest:
+    """Return the manifest with every image standing for a patient."""
+    samples = tuple(dataclasses.replace(s, patient_id=s.sample_id) for s in manifest.samples)
+    finding = Finding(
+        "image-level",
+        "all samples",
+        f"{len(manifest.patients)} patients are taken apart into {len(manifest)} images, by choice "
+        "(split.unit=image).",
+    )
+    return dataclasses.replace(
+        manifest, samples=samples, patients_known=False, findings=(*manifest.findings, finding)
+    )
+
+
 def _ingest(source: Path, ledger: Ledger, config: RunConfig) -> Manifest:
     from hepar.ingest import ingest
 
     path = ledger.folder / "manifest.csv"
 
     def work() -> None:
-        provenance = stamp(ledger.command, inputs={"source": str(source)})
-        write_manifest(path, ingest(source, config.ingest), provenance)
+        manifest = ingest(source, config.ingest)
+        if config.split.unit == "image":
+            manifest = _as_images(manifest)
+        write_manifest(path, manifest, stamp(ledger.command, inputs={"source": str(source)}))
 
     inputs = [
         str(source.resolve()),
         dataclasses.asdict(config.ingest),
+        config.split.unit,
         _fingerprint(source, config.ingest.labels_csv),
     ]
     ledger.stage("ingest", inputs, ["manifest.csv", "manifest.meta.json"], work)
     return read_manifest(path)
 
 
-def _recipe(manifest: Manifest, network: NetworkInput, ledger: Ledger, config: RunConfig) -> Recipe:
-    path = ledger.folder / "recipe.json"
-    recipe = make_recipe(config.recipe.name, manifest, network)
+def plan(manifest: Manifest, config: RunConfig) -> tuple[PlannedPart, ...]:
+    """Return the networks that a configuration asks for, with their weights and recipes.
 
-    def work() -> None:
-        write_recipe(path, recipe, stamp(ledger.command))
+    Raises:
+        HeparError: a network, its weights or a recipe cannot be had.
+    """
+    from hepar.fit import needs_training
 
-    ledger.stage("recipe", [recipe.to_json()], ["recipe.json"], work)
-    return read_recipe(path)
+    parts = []
+    for name in config.backbone.name.split("+"):
+        spec = BACKBONES.get(name)
+        weights = find_weights(name, config.backbone.weights)
+        if not spec.timm_name and not config.backbone.weights and config.finetune.freeze != "none":
+            raise BackboneError(
+                f"backbone {name!r}: it has no pretrained weights to freeze. Train it from "
+                "scratch with --preset scratch, or ask for a control with --weights random."
+            )
+        size = config.recipe.size or spec.input_size
+        network = NetworkInput(size, weights.mean, weights.std)
+        parts.append(PlannedPart(spec, weights, make_recipe(config.recipe.name, manifest, network)))
+    if needs_training(config) and len(parts) > 1:
+        raise FitError(
+            f"backbone.name={config.backbone.name}: expected one network to fine-tune, got "
+            f"{len(parts)}. Concatenated features are frozen ones: use --freeze all."
+        )
+    return tuple(parts)
 
 
 def _split(manifest: Manifest, ledger: Ledger, config: RunConfig) -> Split:
@@ -171,76 +179,177 @@ def _hash(ledger: Ledger, *names: str) -> str:
     return digest([sha256_file(ledger.folder / name) for name in names])
 
 
-@dataclass(frozen=True)
+def prepare(
+    source: Path, ledger: Ledger, configs: Sequence[RunConfig]
+) -> tuple[Cohort, list[tuple[PlannedPart, ...]]]:
+    """Ingest and split a source once, for one model or several.
+
+    Slices without liver are left out for all models where one of them looks at the mask.
+
+    Args:
+        source: a table, a folder of class folders, a DICOM tree or NIfTI volumes.
+        ledger: of the folder that gets manifest and split.
+        configs: of the models; ingest and split are the first one's.
+
+    Returns:
+        The cohort, and each model's networks.
+    """
+    manifest = _ingest(source, ledger, configs[0])
+    plans = [plan(manifest, config) for config in configs]
+    if any(part.recipe.needs_mask for parts in plans for part in parts):
+        manifest = _without_liver(manifest)
+    return Cohort(manifest, _split(manifest, ledger, configs[0])), plans
+
+
+def _write_recipes(parts: Sequence[PlannedPart], ledger: Ledger) -> None:
+    names = ["recipe.json", *(f"recipe-{i}.json" for i in range(1, len(parts)))]
+
+    def work() -> None:
+        for name, part in zip(names, parts, strict=True):
+            write_recipe(ledger.folder / name, part.recipe, stamp(ledger.command))
+
+    ledger.stage("recipe", [part.recipe.to_json() for part in parts], names, work)
+
+
+@dataclass(frozen=True, eq=False)
 class _Job:
-    """What the fit stage needs, found by the stages before it."""
+    """One model to fit."""
 
-    manifest: Manifest
-    split: Split
-    recipe: Recipe
-    weights: Weights
-    backbone: Mapping[str, Any]
+    cohort: Cohort
+    parts: tuple[PlannedPart, ...]
+    ledger: Ledger
+    config: RunConfig
+    cache: Path
+
+    @property
+    def trains(self) -> bool:
+        from hepar.fit import needs_training
+
+        return needs_training(self.config)
+
+    def inputs(self) -> list[object]:
+        """What decides the result of the fit."""
+        assignments = self.cohort.split.assignments
+        config = dataclasses.asdict(self.config)
+        return [
+            _hash(self.ledger, "manifest.csv"),
+            [sample.sample_id for sample in self.cohort.manifest.samples],
+            {p: [a.partition, a.fold] for p, a in sorted(assignments.items())},
+            [[part.recipe.key, part.backbone] for part in self.parts],
+            config["head"],
+            config["augment"] if self.trains or self.config.head.views > 1 else None,
+            config["finetune"] if self.trains else None,
+        ]
 
 
-def _fit(job: _Job, ledger: Ledger, config: RunConfig) -> None:
-    """Compute features, cross-validate, and write predictions and bundle."""
-    places = {p: [a.partition, a.fold] for p, a in sorted(job.split.assignments.items())}
-    inputs = [
-        _hash(ledger, "manifest.csv"),
-        [sample.sample_id for sample in job.manifest.samples],
-        places,
-        job.recipe.key,
-        job.backbone,
-        dataclasses.asdict(config.head),
-    ]
+def _fit(job: _Job) -> None:
+    """Compute features or train, cross-validate, and write predictions and bundle."""
     outputs = ["predictions.csv", "patients.csv", "bundle/bundle.json"]
-    ledger.stage("fit", inputs, outputs, lambda: _fit_work(job, ledger, config))
+    if job.trains:
+        outputs.append("history.csv")
+    if rank() > 0:
+        if job.trains and not job.ledger.stands("fit", job.inputs(), outputs):
+            _train(job)
+        return
+    job.ledger.stage("fit", job.inputs(), outputs, lambda: _fit_work(job))
+    shutil.rmtree(job.ledger.folder / "checkpoints", ignore_errors=True)
+    if job.cache == job.ledger.folder:
+        shutil.rmtree(job.cache / "boundary", ignore_errors=True)
 
 
-def _fit_work(job: _Job, ledger: Ledger, config: RunConfig) -> None:
-    from hepar.backbone import Network
+def _fit_work(job: _Job) -> None:
     from hepar.evaluate import aggregate, write_predictions
-    from hepar.fit import cross_validate
-    from hepar.model import Bundle, InputReader, compute_features, write_bundle
+    from hepar.model import Bundle, write_bundle
 
-    manifest, folder = job.manifest, ledger.folder
-    network = Network.from_weights(job.weights, config.backbone.threads)
-    reader = InputReader(manifest, job.recipe)
-    features = compute_features(
-        network, reader, config.backbone, job.weights.sha256, folder / "features"
-    )
-    if reader.empty:
-        raise FitError(
-            f"sample {manifest.samples[min(reader.empty)].sample_id}: expected a mask that shows "
-            f"the liver, got none ({len(reader.empty)} such). Correct the masks."
-        )
-    result = cross_validate(features, manifest.samples, job.split, manifest.labels, config.head)
+    config, manifest, folder = job.config, job.cohort.manifest, job.ledger.folder
+    predictions, parts, head = _train(job) if job.trains else _fit_frozen(job)
     hashes = {
-        "manifest.csv": _hash(ledger, "manifest.csv"),
-        "split.json": _hash(ledger, "split.json"),
-        "recipe": job.recipe.key,
-        "weights": job.weights.sha256,
+        "manifest.csv": _hash(job.ledger, "manifest.csv"),
+        "split.json": _hash(job.ledger, "split.json"),
+        "recipe": digest([part.recipe.key for part in job.parts]),
+        "weights": digest([part.weights.sha256 for part in job.parts]),
     }
-    provenance = stamp(ledger.command, seed=config.split.seed, inputs=hashes)
-    patients = aggregate(result.predictions, config.head.aggregate, config.head.top_k)
-    write_predictions(folder / "predictions.csv", result.predictions, provenance)
+    provenance = stamp(job.ledger.command, seed=config.split.seed, inputs=hashes)
+    patients = aggregate(predictions, config.head.aggregate, config.head.top_k)
+    write_predictions(folder / "predictions.csv", predictions, provenance)
     write_predictions(folder / "patients.csv", patients, provenance)
     bundle = Bundle(
         labels=manifest.labels,
-        recipe=job.recipe,
-        graph=network.graph,
-        weights=network.arrays,
-        head=result.head,
-        backbone=job.backbone,
+        parts=parts,
+        head=head,
+        augment=config.augment,
+        views=config.head.views,
         aggregate=config.head.aggregate,
         top_k=config.head.top_k,
         patients_known=manifest.patients_known,
+        kinds=tuple(sorted({sample.kind for sample in manifest.samples})),
         provenance=provenance,
     )
     write_bundle(folder / "bundle", bundle)
 
 
-def _evaluate(ledger: Ledger, config: RunConfig) -> None:
+def _fit_frozen(job: _Job) -> tuple[Any, tuple[Any, ...], Any]:
+    """Return predictions, parts and head from frozen features."""
+    import numpy as np
+
+    from hepar.backbone import Network
+    from hepar.fit import cross_validate
+    from hepar.model import InputReader, Part, compute_features
+
+    config, manifest = job.config, job.cohort.manifest
+    features, parts = [], []
+    for planned in job.parts:
+        network = Network.from_weights(planned.weights, config.backbone.threads)
+        reader = InputReader(
+            manifest, planned.recipe, augment=config.augment, views=config.head.views
+        )
+        sha256 = planned.weights.sha256
+        cache = job.cache / "features"
+        features.append(compute_features(network, reader, config.backbone, sha256, cache))
+        _refuse_empty(reader)
+        parts.append(Part(planned.recipe, network.graph, network.arrays, planned.backbone))
+    result = cross_validate(
+        np.concatenate(features, axis=2),
+        manifest.samples,
+        job.cohort.split,
+        manifest.labels,
+        config.head,
+    )
+    return result.predictions, tuple(parts), result.head
+
+
+def _train(job: _Job) -> tuple[Any, tuple[Any, ...], Any]:
+    """Return predictions, part and head from a network trained behind its freeze boundary."""
+    from hepar.backbone import read_graph
+    from hepar.fit import fine_tune, write_history
+    from hepar.model import InputReader, Part
+
+    config, manifest = job.config, job.cohort.manifest
+    (planned,) = job.parts
+    views = max(config.augment.views, config.head.views)
+    reader = InputReader(manifest, planned.recipe, augment=config.augment, views=views)
+    graph = read_graph(planned.weights.graph)
+    backbone = {**planned.backbone, "freeze": config.finetune.freeze}
+    part = Part(planned.recipe, graph, planned.weights.arrays, backbone)
+    folders = (job.ledger.folder, job.cache)
+    tuned = fine_tune(part, reader, job.cohort.split, manifest.labels, config, folders)
+    _refuse_empty(reader)
+    if rank() == 0:
+        write_history(job.ledger.folder / "history.csv", tuned.history)
+    return tuned.predictions, (tuned.part,), tuned.head
+
+
+def _refuse_empty(reader: Any) -> None:
+    if reader.empty:
+        sample = reader.manifest.samples[min(reader.empty)]
+        raise FitError(
+            f"sample {sample.sample_id}: expected a mask that shows the liver, got none "
+            f"({len(reader.empty)} such). Correct the masks."
+        )
+
+
+def evaluate_model(ledger: Ledger, config: RunConfig) -> None:
+    """Write `evaluation.json` from the predictions in a folder."""
     from hepar.evaluate import evaluate, read_predictions, write_evaluation
 
     folder = ledger.folder
@@ -260,34 +369,117 @@ def _evaluate(ledger: Ledger, config: RunConfig) -> None:
     ledger.stage("evaluate", inputs, ["evaluation.json"], work)
 
 
-def _report(job: _Job, ledger: Ledger, config: RunConfig) -> Path:
+def _report(job: _Job) -> Path:
     from hepar.report import write_report, write_samples
 
-    folder = ledger.folder
-    settings = dataclasses.asdict(config)
-    warnings = _warnings(job.manifest, is_random=job.weights.is_random)
+    ledger, folder = job.ledger, job.ledger.folder
+    settings = dataclasses.asdict(job.config)
+    warnings = _warnings(job.cohort.manifest, job.parts, job.config)
+    backbone = _together([part.backbone for part in job.parts])
 
     def work() -> None:
         content = {
             "command": ledger.command,
             "config": settings,
             "stages": ledger.seconds,
-            "backbone": dict(job.backbone),
-            "recipe": job.recipe.name,
+            "backbone": backbone,
+            "recipe": job.parts[0].recipe.name,
             "warnings": warnings,
         }
         write_artefact(folder / "run.json", "run", content, stamp(ledger.command))
-        write_samples(folder, job.manifest)
+        write_samples(folder, job.cohort.manifest)
         write_report(folder)
 
-    names = ("manifest.csv", "split.json", "recipe.json", "evaluation.json", "predictions.csv")
-    inputs = [_hash(ledger, *names), settings, dict(job.backbone), warnings]
+    names = ["manifest.csv", "split.json", "recipe.json", "evaluation.json", "predictions.csv"]
+    inputs = [_hash(ledger, *names), settings, backbone, warnings]
     ledger.stage("report", inputs, ["run.json", "report.html"], work)
     return folder / "report.html"
 
 
+def _together(backbones: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return one record of all of a model's networks."""
+    if len(backbones) == 1:
+        return dict(backbones[0])
+    texts = ("name", "source", "licence", "sha256")
+    return {
+        **{key: " + ".join(dict.fromkeys(str(b[key]) for b in backbones)) for key in texts},
+        "is_random": any(b["is_random"] for b in backbones),
+        "feature_dim": sum(b["feature_dim"] for b in backbones),
+        "input_size": max(b["input_size"] for b in backbones),
+    }
+
+
+def fit_model(
+    cohort: Cohort,
+    parts: tuple[PlannedPart, ...],
+    ledger: Ledger,
+    config: RunConfig,
+    cache: Path | None = None,
+) -> Path:
+    """Fit, evaluate and report one model in a folder that holds the cohort's manifest and split.
+
+    Args:
+        cohort: from `prepare`.
+        parts: the model's networks, from `plan`.
+        ledger: of the model's folder.
+        config: of the model.
+        cache: folder of features that models share; None for the model's own.
+
+    Returns:
+        The path of `report.html`.
+    """
+    job = _Job(cohort, parts, ledger, config, cache or ledger.folder)
+    if rank() == 0:
+        _write_recipes(parts, ledger)
+    _fit(job)
+    if rank() > 0:
+        return ledger.folder / "report.html"
+    evaluate_model(ledger, config)
+    return _report(job)
+
+
+def check(config: RunConfig) -> None:
+    """Refuse what cannot work before any file is read.
+
+    Raises:
+        HeparError: a name is unknown, or weights cannot be found.
+    """
+    from hepar.preprocess import RECIPES
+
+    for name in config.backbone.name.split("+"):
+        BACKBONES.get(name).frozen_prefixes(config.finetune.freeze)
+        find_weights(name, config.backbone.weights)
+    if config.recipe.name != "auto":
+        RECIPES.get(config.recipe.name)
+    for where, value, known in (
+        ("head.aggregate", config.head.aggregate, ("mean", "top", "max")),
+        ("head.kind", config.head.kind, HEAD_KINDS),
+        ("split.unit", config.split.unit, ("patient", "image")),
+    ):
+        if value not in known:
+            raise ConfigError(
+                f"{where}: expected one of {', '.join(known)}, got {value!r}. "
+                f"{nearest(value, known)}".rstrip()
+            )
+    if config.split.folds < 2 or not 0 <= config.split.test <= 0.9:
+        raise ConfigError(
+            "split: expected 2 folds or more and a test share from 0 to 0.9, got "
+            f"folds={config.split.folds}, test={config.split.test}."
+        )
+    if config.head.views < 1:
+        raise ConfigError(f"head.views: expected 1 or more, got {config.head.views}.")
+
+
+def new_ledger(out: Path, command: str = "") -> Ledger:
+    """Return the ledger of a folder, which is made where it is not there yet."""
+    out.mkdir(parents=True, exist_ok=True)
+    return Ledger(out, command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
+
+
 def run(source: Path, out: Path, config: RunConfig, command: str = "") -> Path:
     """Go from a source to a report and a bundle.
+
+    Under `torchrun`, the first process reads and writes, and all of them train.
 
     Args:
         source: a table, a folder of class folders, a DICOM tree or NIfTI volumes.
@@ -301,27 +493,11 @@ def run(source: Path, out: Path, config: RunConfig, command: str = "") -> Path:
     Raises:
         HeparError: the source, the configuration or a stage is refused, in one line.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    ledger = Ledger(out, command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
-    spec = BACKBONES.get(config.backbone.name)
-    weights = find_weights(config.backbone.name, config.backbone.weights)
-    manifest = _ingest(source, ledger, config)
-    size = config.recipe.size or spec.input_size
-    network = NetworkInput(size, weights.mean, weights.std)
-    recipe = _recipe(manifest, network, ledger, config)
-    if recipe.needs_mask:
-        manifest = _without_liver(manifest)
-    split = _split(manifest, ledger, config)
-    backbone = {
-        "name": spec.name,
-        "source": weights.source,
-        "licence": weights.licence,
-        "sha256": weights.sha256,
-        "is_random": weights.is_random,
-        "feature_dim": spec.feature_dim,
-        "input_size": size,
-    }
-    job = _Job(manifest, split, recipe, weights, backbone)
-    _fit(job, ledger, config)
-    _evaluate(ledger, config)
-    return _report(job, ledger, config)
+    check(config)
+    ledger = new_ledger(out, command)
+    if rank() > 0:
+        barrier()
+    cohort, (parts,) = prepare(source, ledger, [config])
+    if rank() == 0:
+        barrier()
+    return fit_model(cohort, parts, ledger, config)

@@ -191,10 +191,9 @@ def test_training_and_service_give_the_same_probabilities(cohort, finished, tmp_
 
     predictor = load_predictor(finished / "bundle")
     manifest = read_manifest(finished / "manifest.csv")
-    reader = InputReader(manifest, predictor.bundle.recipe)
-    features = Network(predictor.bundle.graph, predictor.bundle.weights).features(
-        np.stack(reader(range(4)))
-    )
+    (part,) = predictor.bundle.parts
+    reader = InputReader(manifest, part.recipe)
+    features = Network(part.graph, part.weights).features(np.stack(reader(range(4))))
     expected = predictor.bundle.head.probabilities(features)
     own = slices.probabilities[slices.patient_id == manifest.samples[0].patient_id]
     np.testing.assert_array_equal(own, expected)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from hepar.backbone import Network, find_weights
+from hepar.config import AugmentConfig
 from hepar.data import LabelSet, Manifest, Sample
-from hepar.model import Bundle, LinearHead, write_bundle
+from hepar.model import Bundle, LinearHead, Part, write_bundle
 from hepar.preprocess import NetworkInput, make_recipe
 from hepar.provenance import stamp
 
@@ -31,14 +32,21 @@ def small_bundle(network):
     recipe = make_recipe("picture", one, NetworkInput(64, weights.mean, weights.std))
     return Bundle(
         labels=LABELS,
-        recipe=recipe,
-        graph=network.graph,
-        weights=network.arrays,
+        parts=(
+            Part(
+                recipe,
+                network.graph,
+                network.arrays,
+                {"name": "efficientnet_lite0", "sha256": weights.sha256},
+            ),
+        ),
         head=head,
-        backbone={"name": "efficientnet_lite0", "sha256": weights.sha256},
+        augment=AugmentConfig(),
+        views=1,
         aggregate="mean",
         top_k=3,
         patients_known=True,
+        kinds=("picture",),
         provenance=stamp("test"),
     )
 

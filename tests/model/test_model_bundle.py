@@ -14,12 +14,14 @@ from hepar.model import read_bundle, write_bundle
 
 def test_a_bundle_gives_back_what_was_put_in(small_bundle, bundle_folder):
     again = read_bundle(bundle_folder)
-    assert again.recipe == small_bundle.recipe
+    (part,), (put,) = again.parts, small_bundle.parts
+    assert part.recipe == put.recipe
     assert again.labels == small_bundle.labels
-    assert again.graph == small_bundle.graph
-    assert set(again.weights) == set(small_bundle.weights)
-    for name, array in small_bundle.weights.items():
-        np.testing.assert_array_equal(again.weights[name], array)
+    assert again.augment == small_bundle.augment
+    assert part.graph == put.graph
+    assert set(part.weights) == set(put.weights)
+    for name, array in put.weights.items():
+        np.testing.assert_array_equal(part.weights[name], array)
     features = np.random.default_rng(1).normal(size=(5, 1280)).astype(np.float32)
     np.testing.assert_array_equal(
         again.head.probabilities(features), small_bundle.head.probabilities(features)
@@ -29,9 +31,9 @@ def test_a_bundle_gives_back_what_was_put_in(small_bundle, bundle_folder):
 def test_there_is_no_pickle_in_a_bundle(bundle_folder):
     assert sorted(path.name for path in bundle_folder.iterdir()) == [
         "bundle.json",
-        "graph.onnx",
+        "graph-0.onnx",
         "head.safetensors",
-        "weights.safetensors",
+        "weights-0.safetensors",
     ]
 
 
@@ -50,7 +52,7 @@ def test_one_changed_byte_anywhere_is_refused(bundle_folder):
     read_bundle(bundle_folder)
 
 
-@pytest.mark.parametrize("name", ["graph.onnx", "weights.safetensors", "head.safetensors"])
+@pytest.mark.parametrize("name", ["graph-0.onnx", "weights-0.safetensors", "head.safetensors"])
 def test_a_truncated_file_is_refused_by_name(bundle_folder, name):
     path = bundle_folder / name
     path.write_bytes(path.read_bytes()[:-1])

@@ -42,13 +42,14 @@ def pictures(tmp_path):
 
 def liver(bundle, manifest):
     weights = NetworkInput(64, (0.5,) * 3, (0.5,) * 3)
-    return replace(bundle, recipe=make_recipe("liver", manifest, weights))
+    part = replace(bundle.parts[0], recipe=make_recipe("liver", manifest, weights))
+    return replace(bundle, parts=(part,))
 
 
 def test_a_loaded_bundle_predicts_what_the_bundle_in_memory_does(
     small_bundle, network, bundle_folder, pictures
 ):
-    one = Predictor(small_bundle, network).predict(pictures)
+    one = Predictor(small_bundle, (network,)).predict(pictures)
     other = load_predictor(bundle_folder).predict(pictures)
     np.testing.assert_array_equal(one.slices.probabilities, other.slices.probabilities)
     assert one.patients.patient_id.tolist() == ["P0", "P1", "P2"]
@@ -56,7 +57,7 @@ def test_a_loaded_bundle_predicts_what_the_bundle_in_memory_does(
 
 
 def test_the_order_of_the_samples_does_not_change_an_answer(small_bundle, network, pictures):
-    predictor = Predictor(small_bundle, network)
+    predictor = Predictor(small_bundle, (network,))
     renamed = tuple(replace(s, patient_id=f"Q{9 - i}") for i, s in enumerate(pictures.samples))
     backwards = predictor.predict(replace(pictures, samples=renamed)).slices
     forwards = predictor.predict(pictures).slices
@@ -66,7 +67,7 @@ def test_the_order_of_the_samples_does_not_change_an_answer(small_bundle, networ
 
 
 def test_a_slice_without_liver_is_left_out_and_counted(small_bundle, network, pictures):
-    answer = Predictor(liver(small_bundle, pictures), network).predict(pictures)
+    answer = Predictor(liver(small_bundle, pictures), (network,)).predict(pictures)
     assert "5.png" not in answer.slices.sample_id
     assert [f.code for f in answer.findings] == ["no-liver"]
     assert "1 of 6 slices show no liver" in answer.findings[0].message
@@ -79,7 +80,7 @@ def test_a_guessed_liver_is_said(small_bundle, network, pictures):
     cv2.ellipse(body, (30, 42), (20, 18), 0, 0, 360, 150, -1)
     for sample in bare:
         cv2.imwrite(str(pictures.root / sample.path), body)
-    answer = Predictor(liver(small_bundle, pictures), network).predict(
+    answer = Predictor(liver(small_bundle, pictures), (network,)).predict(
         replace(pictures, samples=bare)
     )
     assert answer.findings[0].code == "liver-guessed"
@@ -89,7 +90,9 @@ def test_a_guessed_liver_is_said(small_bundle, network, pictures):
 def test_nothing_to_answer_for_is_an_error(small_bundle, network, pictures):
     empty = tuple(s for s in pictures.samples if s.sample_id == "5.png")
     with pytest.raises(BundleError, match="expected slices that show the liver, got none in 1"):
-        Predictor(liver(small_bundle, pictures), network).predict(replace(pictures, samples=empty))
+        Predictor(liver(small_bundle, pictures), (network,)).predict(
+            replace(pictures, samples=empty)
+        )
 
 
 def test_a_misfit_names_the_sample(pictures):

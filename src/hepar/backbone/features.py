@@ -16,7 +16,7 @@ from hepar.errors import BackboneError
 from hepar.progress import LOG, track
 from hepar.provenance import atomic_writer, digest
 
-__all__ = ["Load", "extract_features"]
+__all__ = ["Load", "extract_features", "load_ahead"]
 
 Floats = NDArray[np.float32]
 Load = Callable[[Sequence[int]], list[Floats]]
@@ -64,7 +64,7 @@ def extract_features(
     unsaved: list[int] = []
     parts = [missing[at : at + batch] for at in range(0, len(missing), batch)]
     try:
-        for part, images in track(_loaded(parts, load, workers), "features", total=len(parts)):
+        for part, images in track(load_ahead(parts, load, workers), "features", total=len(parts)):
             computed.update(zip(part, network.features(images), strict=True))
             unsaved += part
             if folder is not None and len(unsaved) >= _ROWS_A_CHUNK:
@@ -77,10 +77,16 @@ def extract_features(
     return np.stack(rows) if rows else np.zeros((0, 0), np.float32)
 
 
-def _loaded(
+def load_ahead(
     parts: Sequence[Sequence[int]], load: Load, workers: int
 ) -> Iterator[tuple[Sequence[int], Floats]]:
-    """Yield each part with its images, loading a bounded number of parts ahead."""
+    """Yield each part with its images (m, 3, H, W), loading a bounded number of parts ahead.
+
+    Args:
+        parts: positions, as `load` takes them.
+        load: called from threads.
+        workers: threads; 0 for one per core.
+    """
     workers = workers or os.cpu_count() or 1
     waiting: deque[tuple[Sequence[int], Future[list[Floats]]]] = deque()
     with ThreadPoolExecutor(workers) as pool:

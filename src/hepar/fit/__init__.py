@@ -1,12 +1,20 @@
 """Learning: nothing that serves a model may import this room."""
 
-from hepar.fit.crossval import CrossValidation, cross_validate
-from hepar.fit.heads import choose_penalty, fit_linear_head, sample_weights
+from hepar.fit.crossval import CrossValidation, cross_validate, to_predictions
+from hepar.fit.heads import HEAD_KINDS, choose_penalty, fit_head, fit_linear_head, sample_weights
+from hepar.fit.tuned import Tuned, fine_tune, needs_training, write_history
 
 __all__ = [
+    "HEAD_KINDS",
     "CrossValidation",
+    "Tuned",
     "choose_penalty",
     "cross_validate",
+    "fine_tune",
+    "fit_head",
     "fit_linear_head",
+    "needs_training",
     "sample_weights",
+    "to_predictions",
+    "write_history",
 ]

@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 from hepar.config import HeadConfig
 from hepar.data import LabelSet
 from hepar.errors import FitError
-from hepar.model.head import LinearHead
+from hepar.model.head import Head, LinearHead
 from hepar.provenance import digest
 
-__all__ = ["choose_penalty", "fit_linear_head", "sample_weights"]
+__all__ = ["HEAD_KINDS", "choose_penalty", "fit_head", "fit_linear_head", "sample_weights"]
+
+HEAD_KINDS = ("linear", "svm", "svm-rbf", "dense")
+"""What head.kind may say."""
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -93,6 +96,31 @@ def fit_linear_head(
     scale = np.where(scale > 1e-8, scale, 1.0)
     weight, bias = _solve((raw - mean) / scale, codes, weights, penalty)
     return LinearHead(labels, mean, scale, weight, bias, penalty)
+
+
+def fit_head(
+    features: NDArray[np.floating],
+    codes: Integers,
+    patients: Sequence[str],
+    labels: LabelSet,
+    config: HeadConfig,
+) -> Head:
+    """Fit a head of the kind that is asked for, its penalty chosen by inner folds of patients.
+
+    Args:
+        features: (n, d).
+        codes: (n,) label codes.
+        patients: n patient_ids.
+        labels: the label set.
+        config: kind, candidates, inner folds.
+
+    Raises:
+        FitError: a label has no sample, or the kind is unknown.
+    """
+    if config.kind != "linear":
+        raise FitError(f"head.kind: expected linear, got {config.kind!r}.")
+    penalty = choose_penalty(features, codes, patients, labels, config)
+    return fit_linear_head(features, codes, patients, labels, penalty)
 
 
 def _inner_folds(codes: Integers, patients: Sequence[str], folds: int) -> Integers:

@@ -1,18 +1,23 @@
 """A trained classifier: its head, the bundle on disk, and the one way to predict with it."""
 
-from hepar.model.bundle import Bundle, read_bundle, write_bundle
-from hepar.model.head import LinearHead, softmax
+from hepar.model.bundle import Bundle, Part, read_bundle, write_bundle
+from hepar.model.head import HEADS, DenseHead, Head, LinearHead, softmax
 from hepar.model.inputs import InputReader, compute_features, sample_key
-from hepar.model.predictor import Answer, Predictor, load_predictor
+from hepar.model.predictor import Answer, Predictor, load_predictor, mean_over_views
 
 __all__ = [
+    "HEADS",
     "Answer",
     "Bundle",
+    "DenseHead",
+    "Head",
     "InputReader",
     "LinearHead",
+    "Part",
     "Predictor",
     "compute_features",
     "load_predictor",
+    "mean_over_views",
     "read_bundle",
     "sample_key",
     "softmax",

@@ -1,7 +1,8 @@
-"""A trained classifier on disk: graph, weights, head and recipe; sealed by hashes, no pickle."""
+"""A trained classifier on disk: graphs, weights, head, recipes; sealed by hashes, no pickle."""
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -12,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hepar.config import AugmentConfig
 from hepar.data import LabelSet
 from hepar.errors import BundleError, DataError, HeparError
-from hepar.model.head import LinearHead
+from hepar.model.head import Head, head_from_document, head_to_document
 from hepar.preprocess import Recipe, recipe_from_json
 from hepar.provenance import (
     digest,
@@ -24,9 +26,24 @@ from hepar.provenance import (
     write_atomic,
 )
 
-__all__ = ["Bundle", "read_bundle", "write_bundle"]
+__all__ = ["Bundle", "Part", "read_bundle", "write_bundle"]
 
-_FILES = ("graph.onnx", "weights.safetensors", "head.safetensors")
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One network, and what it sees.
+
+    Attributes:
+        recipe: from slice to network input.
+        graph: ONNX graph without its weights.
+        weights: arrays by initializer name, as they ran in training.
+        backbone: name, source, licence, sha256, is_random, feature_dim, input_size.
+    """
+
+    recipe: Recipe
+    graph: bytes
+    weights: Mapping[str, NDArray[Any]]
+    backbone: Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,26 +52,26 @@ class Bundle:
 
     Attributes:
         labels: the classes, in order of severity.
-        recipe: from slice to network input.
-        graph: the backbone's ONNX graph without its weights.
-        weights: the backbone's arrays by initializer name, as they ran in training.
+        parts: the networks; their pooled features, side by side, are what the head sees.
         head: from features to probabilities.
-        backbone: name, source, licence, sha256, is_random, feature_dim, input_size.
+        augment: what views after the first look like.
+        views: of each image, whose probabilities are averaged; 1 is the image as it is.
         aggregate: how slices become a patient: "mean", "top" or "max".
         top_k: slices that "top" averages.
         patients_known: False where it was trained without patient ids.
+        kinds: of the pixels it was trained on: "hu", "picture".
         provenance: who made it, from what.
     """
 
     labels: LabelSet
-    recipe: Recipe
-    graph: bytes
-    weights: Mapping[str, NDArray[Any]]
-    head: LinearHead
-    backbone: Mapping[str, Any]
+    parts: tuple[Part, ...]
+    head: Head
+    augment: AugmentConfig
+    views: int
     aggregate: str
     top_k: int
     patients_known: bool
+    kinds: tuple[str, ...]
     provenance: Mapping[str, Any]
 
 
@@ -84,18 +101,24 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
         room = Path(name) / "bundle"
         room.mkdir()
-        write_atomic(room / "graph.onnx", bundle.graph)
-        arrays = {key: np.ascontiguousarray(value) for key, value in bundle.weights.items()}
-        write_atomic(room / "weights.safetensors", save(arrays))
-        write_atomic(room / "head.safetensors", save(bundle.head.to_arrays()))
+        for number, part in enumerate(bundle.parts):
+            write_atomic(room / f"graph-{number}.onnx", part.graph)
+            arrays = {key: np.ascontiguousarray(value) for key, value in part.weights.items()}
+            write_atomic(room / f"weights-{number}.safetensors", save(arrays))
+        head, arrays = head_to_document(bundle.head)
+        write_atomic(room / "head.safetensors", save(arrays))
+        parts = [{"recipe": p.recipe.to_json(), "backbone": dict(p.backbone)} for p in bundle.parts]
         content: dict[str, Any] = {
             "labels": list(bundle.labels),
-            "recipe": bundle.recipe.to_json(),
-            "backbone": dict(bundle.backbone),
+            "parts": parts,
+            "head": head,
+            "augment": dataclasses.asdict(bundle.augment),
+            "views": bundle.views,
             "aggregate": bundle.aggregate,
             "top_k": bundle.top_k,
             "patients_known": bundle.patients_known,
-            "files": {file: sha256_file(room / file) for file in _FILES},
+            "kinds": list(bundle.kinds),
+            "files": {path.name: sha256_file(path) for path in sorted(room.iterdir())},
         }
         content["seal"] = _seal({**content, "provenance": dict(bundle.provenance)})
         write_artefact(room / "bundle.json", "bundle", content, bundle.provenance)
@@ -153,14 +176,24 @@ def read_bundle(folder: Path) -> Bundle:
     try:
         return Bundle(
             labels=labels,
-            recipe=recipe_from_json(document["recipe"]),
-            graph=(folder / "graph.onnx").read_bytes(),
-            weights=load((folder / "weights.safetensors").read_bytes()),
-            head=LinearHead.from_arrays(labels, load((folder / "head.safetensors").read_bytes())),
-            backbone=document["backbone"],
+            parts=tuple(
+                Part(
+                    recipe_from_json(part["recipe"]),
+                    (folder / f"graph-{number}.onnx").read_bytes(),
+                    load((folder / f"weights-{number}.safetensors").read_bytes()),
+                    part["backbone"],
+                )
+                for number, part in enumerate(document["parts"])
+            ),
+            head=head_from_document(
+                labels, document["head"], load((folder / "head.safetensors").read_bytes())
+            ),
+            augment=AugmentConfig(**document["augment"]),
+            views=document["views"],
             aggregate=document["aggregate"],
             top_k=document["top_k"],
             patients_known=document["patients_known"],
+            kinds=tuple(document["kinds"]),
             provenance=document["provenance"],
         )
     except HeparError:

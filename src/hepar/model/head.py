@@ -4,17 +4,80 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hepar.data import LabelSet
 from hepar.errors import BundleError
+from hepar.registry import Registry
 
-__all__ = ["LinearHead", "softmax"]
+__all__ = [
+    "HEADS",
+    "DenseHead",
+    "Head",
+    "LinearHead",
+    "head_from_document",
+    "head_to_document",
+    "softmax",
+]
 
 Floats = NDArray[np.float64]
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class Head(Protocol):
+    """From features to probabilities: plain arrays, on any machine to the same bits.
+
+    Attributes:
+        labels: the classes, in order.
+        n_features: length of the features it takes.
+    """
+
+    @property
+    def labels(self) -> LabelSet:
+        """The classes."""
+        ...
+
+    @property
+    def n_features(self) -> int:
+        """Length of the features."""
+        ...
+
+    def probabilities(self, features: NDArray[np.floating[Any]]) -> Floats:
+        """Return probabilities (n, k) from features (n, d), a row alone or in any company alike."""
+        ...
+
+    def document(self) -> dict[str, Any]:
+        """Return JSON-able values that, with `arrays`, describe the head."""
+        ...
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays by name, in C order."""
+        ...
+
+
+HEADS: Registry[Any] = Registry("head")
+"""Kind in a document -> class with `from_document(labels, document, arrays)`."""
+
+
+def head_to_document(head: Head) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Return a head as JSON-able values and arrays, as a bundle stores them."""
+    kinds = {kind: name for name, kind in HEADS.items()}
+    document = {"kind": kinds[type(head)], **head.document()}
+    return document, {k: np.ascontiguousarray(v) for k, v in head.to_arrays().items()}
+
+
+def head_from_document(labels: LabelSet, document: Mapping[str, Any], arrays: Arrays) -> Head:
+    """Return the head that `head_to_document` described.
+
+    Raises:
+        BundleError: an array is missing or shapes do not agree.
+        RegistryError: the kind is unknown.
+    """
+    head: Head = HEADS.get(document["kind"]).from_document(labels, document, arrays)
+    return head
 
 
 def softmax(scores: NDArray[np.floating[Any]]) -> Floats:
@@ -23,6 +86,7 @@ def softmax(scores: NDArray[np.floating[Any]]) -> Floats:
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), np.float64)
 
 
+@HEADS.add("linear")
 @dataclass(frozen=True)
 class LinearHead:
     """Multinomial logistic regression on standardised features.
@@ -42,6 +106,15 @@ class LinearHead:
     weight: Floats
     bias: Floats
     penalty: float
+
+    @property
+    def n_features(self) -> int:
+        """Length of the features it takes."""
+        return len(self.mean)
+
+    def document(self) -> dict[str, Any]:
+        """Return nothing: the arrays say it all."""
+        return {}
 
     def scores(self, features: NDArray[np.floating[Any]]) -> Floats:
         """Return raw scores (n, k) from features (n, d).
@@ -71,7 +144,15 @@ class LinearHead:
         return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
     @classmethod
-    def from_arrays(cls, labels: LabelSet, arrays: Mapping[str, Floats]) -> LinearHead:
+    def from_document(
+        cls, labels: LabelSet, document: Mapping[str, Any], arrays: Arrays
+    ) -> LinearHead:
+        """Return the head that `to_arrays` described."""
+        del document
+        return cls.from_arrays(labels, arrays)
+
+    @classmethod
+    def from_arrays(cls, labels: LabelSet, arrays: Arrays) -> LinearHead:
         """Return the head that `to_arrays` described.
 
         Raises:
@@ -90,3 +171,69 @@ class LinearHead:
                 f"({len(labels)},), got {weight.shape}, {shapes}."
             )
         return cls(labels, mean, scale, weight, bias, penalty)
+
+
+@HEADS.add("dense")
+@dataclass(frozen=True)
+class DenseHead:
+    """Dense layers with ReLU between them and softmax at the end: what fine-tuning trains on top.
+
+    Attributes:
+        labels: the classes, in order.
+        layers: (weight (out, in), bias (out,)) of each layer, the output layer last.
+    """
+
+    labels: LabelSet
+    layers: tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
+
+    @property
+    def n_features(self) -> int:
+        """Length of the features it takes."""
+        return int(self.layers[0][0].shape[1])
+
+    def document(self) -> dict[str, Any]:
+        """Return how many hidden layers there are."""
+        return {"hidden": len(self.layers) - 1}
+
+    def probabilities(self, features: NDArray[np.floating[Any]]) -> Floats:
+        """Return probabilities (n, k) from features (n, d)."""
+        values = np.asarray(features, np.float64)
+        for number, (weight, bias) in enumerate(self.layers):
+            values = np.einsum("nd,kd->nk", values, weight.astype(np.float64)) + bias
+            if number < len(self.layers) - 1:
+                values = np.maximum(values, 0)
+        return softmax(values)
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays by name, in C order."""
+        names = [f"hidden{i}" for i in range(len(self.layers) - 1)] + ["out"]
+        return {
+            f"{name}.{leaf}": np.ascontiguousarray(array)
+            for name, layer in zip(names, self.layers, strict=True)
+            for leaf, array in zip(("weight", "bias"), layer, strict=True)
+        }
+
+    @classmethod
+    def from_document(
+        cls, labels: LabelSet, document: Mapping[str, Any], arrays: Arrays
+    ) -> DenseHead:
+        """Return the head that `document` and `to_arrays` described.
+
+        Raises:
+            BundleError: an array is missing or shapes do not agree.
+        """
+        names = [f"hidden{i}" for i in range(int(document["hidden"]))] + ["out"]
+        try:
+            layers = tuple((arrays[f"{name}.weight"], arrays[f"{name}.bias"]) for name in names)
+        except KeyError as error:
+            raise BundleError(f"head: expected the array {error}, got none.") from None
+        before = layers[0][0].shape[-1]
+        for name, (weight, bias) in zip(names, layers, strict=True):
+            width = len(labels) if name == "out" else len(bias)
+            if weight.shape != (width, before) or bias.shape != (width,):
+                raise BundleError(
+                    f"head: expected {name}.weight ({width}, {before}) and bias ({width},), got "
+                    f"{weight.shape} and {bias.shape}."
+                )
+            before = width
+        return cls(labels, layers)

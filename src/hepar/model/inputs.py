@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hepar.backbone import Network, extract_features
-from hepar.config import BackboneConfig
+from hepar.config import AugmentConfig, BackboneConfig
 from hepar.data import Manifest, Sample
 from hepar.errors import RecipeError
 from hepar.ingest import read_slices
-from hepar.preprocess import Recipe, find_liver
+from hepar.preprocess import Recipe, augment, draw_view, find_liver
 from hepar.provenance import digest
 
 __all__ = ["InputReader", "compute_features", "sample_key"]
+
+
+_SEED = 0
+"""Of every augmented view; views are part of what is cached, so they are the same in every run."""
 
 
 def sample_key(manifest: Manifest, sample: Sample) -> str:
@@ -36,10 +41,15 @@ def sample_key(manifest: Manifest, sample: Sample) -> str:
 class InputReader:
     """Reads samples and applies the recipe; remembers which livers were guessed or missing.
 
+    With more than one view, an input is named by sample * views + view; view 0 is the sample as it
+    is, and the others are augmented, each by a draw that the sample's own content decides.
+
     Attributes:
         manifest: the cohort.
         recipe: from slice to network input.
         guess_liver: where a mask is needed and none is named, guess it by rule.
+        augment: what other views may look like.
+        views: of each sample.
         guessed: positions in the manifest whose liver was guessed.
         empty: positions whose slice shows no liver; their input is all zeros and means nothing.
     """
@@ -47,16 +57,42 @@ class InputReader:
     manifest: Manifest
     recipe: Recipe
     guess_liver: bool = False
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    views: int = 1
     guessed: set[int] = field(default_factory=set)
     empty: set[int] = field(default_factory=set)
 
-    def __call__(self, positions: Sequence[int]) -> list[NDArray[np.float32]]:
-        """Return network input (3, H, W) float32 for positions in the manifest.
+    @cached_property
+    def samples(self) -> list[str]:
+        """SHA-256 of what decides each sample's pixels."""
+        return [sample_key(self.manifest, sample) for sample in self.manifest.samples]
+
+    @property
+    def keys(self) -> list[str]:
+        """SHA-256 of what decides each input's pixels, the recipe apart."""
+        return [
+            digest(key, draw_view(self.augment, _SEED, key, view).to_json()) if view else key
+            for key in self.samples
+            for view in range(self.views)
+        ]
+
+    def __call__(self, inputs: Sequence[int]) -> list[NDArray[np.float32]]:
+        """Return network input (3, H, W) float32 for sample * views + view.
 
         Raises:
             IngestError: a file cannot be read any more.
             RecipeError: the recipe does not fit a sample, which is named.
         """
+        positions = sorted({i // self.views for i in inputs})
+        plain = dict(zip(positions, self._read(positions), strict=True))
+        return [self._view(plain[i // self.views], *divmod(i, self.views)) for i in inputs]
+
+    def _view(self, image: NDArray[np.float32], position: int, view: int) -> NDArray[np.float32]:
+        if not view:
+            return image
+        return augment(image, draw_view(self.augment, _SEED, self.samples[position], view))
+
+    def _read(self, positions: Sequence[int]) -> list[NDArray[np.float32]]:
         samples = [self.manifest.samples[i] for i in positions]
         slices = read_slices(self.manifest, samples)
         inputs: list[NDArray[np.float32] | None] = []
@@ -94,15 +130,16 @@ def compute_features(
         cache: folder that keeps features between runs; None for none.
 
     Returns:
-        (n, d) float32 in the order of the manifest.
+        (n, views, d) float32 in the order of the manifest.
     """
-    manifest = reader.manifest
-    return extract_features(
+    keys = reader.keys
+    rows = extract_features(
         network,
         digest(weights_key, digest(network.graph.hex()), reader.recipe.key),
-        [sample_key(manifest, sample) for sample in manifest.samples],
+        keys,
         reader,
         cache=cache,
         batch=config.batch,
         workers=config.workers,
     )
+    return rows.reshape(len(keys) // reader.views, reader.views, -1)

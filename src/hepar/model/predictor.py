@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hepar.backbone import Network
 from hepar.config import BackboneConfig
@@ -13,10 +15,11 @@ from hepar.data import Finding, Manifest
 from hepar.errors import BundleError
 from hepar.evaluate import Predictions, aggregate, decide
 from hepar.model.bundle import Bundle, read_bundle
+from hepar.model.head import Head
 from hepar.model.inputs import InputReader, compute_features
 from hepar.progress import LOG
 
-__all__ = ["Answer", "Predictor", "load_predictor"]
+__all__ = ["Answer", "Predictor", "load_predictor", "mean_over_views"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,15 +39,15 @@ class Answer:
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """A bundle with its network loaded.
+    """A bundle with its networks loaded.
 
     Attributes:
         bundle: the model on disk.
-        network: its backbone, ready to run.
+        networks: of its parts, ready to run.
     """
 
     bundle: Bundle
-    network: Network
+    networks: tuple[Network, ...]
 
     def predict(self, manifest: Manifest, config: BackboneConfig | None = None) -> Answer:
         """Answer for every sample of a manifest.
@@ -61,16 +64,32 @@ class Predictor:
             RecipeError: the recipe does not fit the pixels.
         """
         bundle = self.bundle
-        reader = InputReader(manifest, bundle.recipe, guess_liver=True)
-        features = compute_features(self.network, reader, config or BackboneConfig())
-        kept = np.array([i for i in range(len(manifest)) if i not in reader.empty], np.int64)
+        readers = [
+            InputReader(
+                manifest,
+                part.recipe,
+                guess_liver=True,
+                augment=bundle.augment,
+                views=bundle.views,
+            )
+            for part in bundle.parts
+        ]
+        features = np.concatenate(
+            [
+                compute_features(network, reader, config or BackboneConfig())
+                for network, reader in zip(self.networks, readers, strict=True)
+            ],
+            axis=2,
+        )
+        empty = set().union(*(reader.empty for reader in readers))
+        kept = np.array([i for i in range(len(manifest)) if i not in empty], np.int64)
         if not len(kept):
             raise BundleError(
                 f"predict: expected slices that show the liver, got none in {len(manifest)}. "
                 "Name liver masks in a table, or use a bundle with another recipe."
             )
         samples = [manifest.samples[i] for i in kept]
-        probabilities = bundle.head.probabilities(features[kept])
+        probabilities = mean_over_views(bundle.head, features[kept])
         slices = Predictions(
             sample_id=np.array([sample.sample_id for sample in samples]),
             patient_id=np.array([sample.patient_id for sample in samples]),
@@ -83,29 +102,48 @@ class Predictor:
             patients_known=manifest.patients_known,
         )
         patients = aggregate(slices, bundle.aggregate, bundle.top_k)
-        return Answer(slices, patients, _findings(reader))
+        return Answer(slices, patients, _findings(bundle, readers, empty))
 
 
-def _findings(reader: InputReader) -> tuple[Finding, ...]:
-    n = len(reader.manifest)
+def mean_over_views(head: Head, features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return probabilities (n, k) from features (n, views, d): the mean over the views."""
+    n, views, d = features.shape
+    rows = head.probabilities(features.reshape(n * views, d)).reshape(n, views, -1)
+    return np.asarray(rows.mean(axis=1), np.float64)
+
+
+def _findings(
+    bundle: Bundle, readers: Sequence[InputReader], empty: set[int]
+) -> tuple[Finding, ...]:
+    n = len(readers[0].manifest)
     findings = []
-    if reader.guessed:
+    strange = sum(sample.kind not in bundle.kinds for sample in readers[0].manifest.samples)
+    if strange:
+        known = " and ".join("HU" if kind == "hu" else "pictures" for kind in bundle.kinds)
+        findings.append(
+            Finding(
+                "other-kind",
+                f"{strange} of {n} slices",
+                f"{strange} of {n} slices are {'HU' if known == 'pictures' else 'pictures'}, and "
+                f"the bundle was trained on {known} alone: do not trust these answers.",
+            )
+        )
+    guessed = set().union(*(reader.guessed for reader in readers))
+    if guessed:
         findings.append(
             Finding(
                 "liver-guessed",
-                "all slices"
-                if len(reader.guessed) == n
-                else f"{len(reader.guessed)} of {n} slices",
-                f"{len(reader.guessed)} of {n} slices have no liver mask; the liver was guessed by "
+                "all slices" if len(guessed) == n else f"{len(guessed)} of {n} slices",
+                f"{len(guessed)} of {n} slices have no liver mask; the liver was guessed by "
                 "a rule that misses it on one slice in four. Name masks for an answer to trust.",
             )
         )
-    if reader.empty:
+    if empty:
         findings.append(
             Finding(
                 "no-liver",
-                f"{len(reader.empty)} of {n} slices",
-                f"{len(reader.empty)} of {n} slices show no liver and were left out.",
+                f"{len(empty)} of {n} slices",
+                f"{len(empty)} of {n} slices show no liver and were left out.",
                 "set-aside",
             )
         )
@@ -115,11 +153,12 @@ def _findings(reader: InputReader) -> tuple[Finding, ...]:
 
 
 def load_predictor(folder: Path, threads: int = 0) -> Predictor:
-    """Load a bundle, verified, with its network.
+    """Load a bundle, verified, with its networks.
 
     Args:
         folder: a bundle.
         threads: inside the network; 0 for one per core.
     """
     bundle = read_bundle(folder)
-    return Predictor(bundle, Network(bundle.graph, bundle.weights, threads))
+    networks = tuple(Network(part.graph, part.weights, threads) for part in bundle.parts)
+    return Predictor(bundle, networks)
