@@ -41,9 +41,9 @@ def test_the_sentence_names_who_is_worse_and_who_cannot_be_told_apart(sentence):
     ) in text
     assert "significantly worse: small_cnn (AUROC), control (AUROC, accuracy)." in text
     assert (
-        "From mobilenet_frozen, densenet_frozen, resnet_tuned, both these 60 patients cannot"
-        in text
-    )
+        "These 60 patients cannot tell it apart from mobilenet_frozen, densenet_frozen, "
+        "resnet_tuned, both."
+    ) in text
 
 
 def test_the_sentence_is_honest_when_no_model_is_worse(sentence, comparison):

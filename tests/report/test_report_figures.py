@@ -56,6 +56,7 @@ def test_a_name_is_cut_and_cannot_turn_its_neighbours_around():
     assert plain("x" * 32) == "x" * 32
     assert len(plain("x" * 200)) == 32
     assert plain("a\u202eb\nc") == "abc"
+    assert plain("\u05d0\u05d1").endswith("\N{LEFT-TO-RIGHT MARK}")
 
 
 def test_an_emoji_is_drawn_without_a_warning(predictions):

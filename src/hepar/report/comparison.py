@@ -131,7 +131,7 @@ def _verdict(content: Content) -> str:
     text = f"After Holm's correction of {counted}, significantly worse: {listed}."
     alike = [name for name in others if name not in worse]
     if alike:
-        text += f" From {', '.join(alike)} {whom} cannot tell it apart."
+        text += f" {whom[0].upper()}{whom[1:]} cannot tell it apart from {', '.join(alike)}."
     return text
 
 
@@ -199,7 +199,7 @@ def _sections(folder: Path, content: Content) -> list[tuple[str, Section]]:
                 "bars": draw_bars(models),
             },
         ),
-        "tests": Section("Which differences are real", "tests.html.j2", {"tests": tests}),
+        "tests": Section("Paired tests", "tests.html.j2", {"tests": tests}),
         "cost": Section(
             "What each costs",
             "cost.html.j2",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -42,7 +43,6 @@ INK, FAINT = "#010203", "#040506"
 _THEME = {INK: "var(--ink)", FAINT: "var(--rule)"}
 
 
-_LONGEST = 32
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 _PART_ID = re.compile(r' id="[A-Za-z0-9.]+_\d+"')
 
@@ -89,14 +89,17 @@ def write_legend(figure: Figure, axes: Sequence[Axes], columns: int) -> None:
     )
 
 
-def plain(text: str) -> str:
+def plain(text: str, longest: int = 32) -> str:
     """Return a name as matplotlib is to draw it: cut where long, no formula, no hidden entry.
 
-    Marks that turn the direction of writing are left out, so that a name cannot turn the numbers
-    beside it around.
+    Marks that turn the direction of writing are left out, and a name that is written from the right
+    ends with one that turns back, so that no name can turn the numbers beside it around.
     """
     shown = _UNSEEN.sub("", text)
-    shown = shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"
+    if len(shown) > longest:
+        shown = f"{shown[: longest - 1]}\N{HORIZONTAL ELLIPSIS}"
+    if any(unicodedata.bidirectional(letter) in {"R", "AL"} for letter in shown):
+        shown += "\N{LEFT-TO-RIGHT MARK}"
     shown = shown.replace("$", r"\$")
     return f"\u200b{shown}" if shown.startswith("_") else shown
 
@@ -153,7 +156,7 @@ def draw_roc(predictions: Predictions, aurocs: Sequence[str]) -> str:
             color=COLOURS[i % len(COLOURS)],
             linestyle=DASHES[i % len(DASHES)],
             linewidth=1.8,
-            label=f"{plain(label)}  {aurocs[i]}",
+            label=f"{plain(label, 18)}  {aurocs[i]}",
         )
     axis.set_xlim(-0.01, 1.01)
     axis.set_ylim(-0.01, 1.01)
@@ -175,11 +178,17 @@ def draw_histograms(predictions: Predictions) -> str:
     Returns:
         SVG with a panel a label.
     """
+    from matplotlib.ticker import MaxNLocator
+
     k = len(predictions.labels)
     panels = range(k) if k > 2 else range(k - 1, k)
-    figure, axes = new_figure(2.9 * len(panels) + 0.6, 2.7, len(panels))
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure, axes = new_figure(2.9 * columns + 0.6, 2.4 * rows + 0.3, columns, rows)
     edges = np.linspace(0, 1, 21)
-    for axis, i in zip(axes, panels, strict=True):
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    for axis, i in zip(axes, panels, strict=False):
         for j, label in enumerate(predictions.labels):
             own = predictions.probabilities[predictions.reference_index == j, i]
             if len(own):
@@ -192,8 +201,10 @@ def draw_histograms(predictions: Predictions) -> str:
                     label=f"reference {plain(label)}",
                 )
         axis.set_xlim(0, 1)
-        axis.set_xlabel(f"probability of {plain(predictions.labels[i])}", color=INK, fontsize=9)
-    axes[0].set_ylabel("number", color=INK, fontsize=9)
+        axis.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axis.set_xlabel(f"probability of {plain(predictions.labels[i], 24)}", color=INK, fontsize=9)
+    for axis in axes[::columns]:
+        axis.set_ylabel("number", color=INK, fontsize=9)
     write_legend(figure, axes, columns=k)
     place = "held out for testing" if (predictions.partition == "test").all() else "left out"
     whom = f"{len(predictions)} {'patients' if predictions.level == 'patient' else 'slices'}"
