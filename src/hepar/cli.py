@@ -192,6 +192,84 @@ def demo(
 
 
 @app.command(rich_help_panel=JOB)
+def compare(
+    source: Source,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of the comparison; resumes if it exists.")
+    ],
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="TOML with seeds, base and models.NAME tables.")
+    ] = None,
+    models: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated: vgg16, vgg16:svm-rbf, mobilenetv2:paper, vgg16+mobilenetv2, "
+            "small_cnn, vote, stack.",
+            show_default="every network whose weights are found",
+        ),
+    ] = "",
+    seeds: Annotated[str, typer.Option(help="Of training, comma-separated.")] = "",
+    labels: Labels = None,
+    folds: Annotated[int | None, typer.Option(help="Folds of patients.", show_default="5")] = None,
+    test: Annotated[
+        float | None, typer.Option(help="Share of patients held out; 0.2 as in the paper.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="auto, liver, ct, picture or paper.", show_default="auto")
+    ] = None,
+    patient_pattern: Pattern = None,
+    patients_unknown: Unknown = False,
+    label_order: Order = None,
+    flip_vertical: Flip = False,
+    allow_gaps: Gaps = False,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Fit many models on one split, test them against the best, and set them side by side."""
+    from hepar.compare_job import compare as compare_all
+    from hepar.compare_job import read_plan
+    from hepar.config import read_settings
+
+    given = _settings(
+        ingest__labels_csv=labels,
+        ingest__patient_pattern=patient_pattern,
+        ingest__patients_unknown=patients_unknown,
+        ingest__label_order=label_order,
+        ingest__flip_vertical=flip_vertical,
+        ingest__allow_gaps=allow_gaps,
+        recipe__name=recipe,
+        split__folds=folds,
+        split__test=test,
+    )
+    asked = read_plan(
+        plan,
+        [name.strip() for name in models.split(",") if name.strip()],
+        read_settings([*given, *(settings or [])]),
+        [int(seed) for seed in seeds.split(",") if seed.strip()],
+    )
+    page = compare_all(source, out, asked)
+    document = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+    if as_json:
+        _print({"page": str(page), "best": document["best"], "models": document["models"]})
+        return
+    _print_table(
+        [
+            {
+                "model": model["name"],
+                **{
+                    name: "-" if found["value"] is None else found["value"]
+                    for name, found in model["metrics"].items()
+                },
+                "train s": model["cost"]["train_seconds"],
+                "ms/image": model["cost"]["predict_ms"],
+            }
+            for model in document["models"]
+        ]
+    )
+    typer.echo(f"page  {page}")
+
+
+@app.command(rich_help_panel=JOB)
 def predict(
     bundle: Annotated[Path, typer.Argument(help="A bundle that `hepar run` wrote.")],
     paths: Annotated[

@@ -27,6 +27,7 @@ __all__ = [
     "config_from",
     "merge",
     "read_config",
+    "read_settings",
 ]
 
 Config = TypeVar("Config")
@@ -354,6 +355,22 @@ def config_from(values: Mapping[str, Any]) -> RunConfig:
     return _fill(RunConfig, values, "")
 
 
+def read_settings(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return "stage.key=value" texts as settings by stage.
+
+    Raises:
+        ConfigError: a text is not of that form.
+    """
+    tables: dict[str, dict[str, Any]] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        stage, dot, key = name.strip().partition(".")
+        if not equals or not dot:
+            raise ConfigError(f"--set {setting!r}: expected stage.key=value, as in split.folds=3.")
+        tables.setdefault(stage, {})[key] = value.strip()
+    return tables
+
+
 def read_config(
     path: Path | None = None, settings: Iterable[str] = (), preset: str = ""
 ) -> RunConfig:
@@ -388,11 +405,4 @@ def read_config(
             raise ConfigError(f"{path}: expected a TOML file, got {error}.") from error
     if preset:
         values["preset"] = preset
-    over: dict[str, Any] = {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        stage, dot, key = name.strip().partition(".")
-        if not equals or not dot:
-            raise ConfigError(f"--set {setting!r}: expected stage.key=value, as in split.folds=3.")
-        over.setdefault(stage, {})[key] = value.strip()
-    return config_from(merge(values, over))
+    return config_from(merge(values, read_settings(settings)))

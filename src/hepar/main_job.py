@@ -19,12 +19,22 @@ from hepar.errors import BackboneError, ConfigError, FitError
 from hepar.fit import HEAD_KINDS
 from hepar.fit.workers import barrier, rank
 from hepar.ledger import Ledger
-from hepar.preprocess import NetworkInput, Recipe, make_recipe, write_recipe
+from hepar.preprocess import NetworkInput, Recipe, make_recipe, read_recipe, write_recipe
 from hepar.provenance import digest, sha256_file, stamp, write_artefact
 from hepar.registry import nearest
 from hepar.split import Split, make_split, read_split, write_split
 
-__all__ = ["Cohort", "check", "fit_model", "new_ledger", "plan", "prepare", "run"]
+__all__ = [
+    "Cohort",
+    "check",
+    "evaluate_model",
+    "fit_model",
+    "new_ledger",
+    "plan",
+    "prepare",
+    "report_model",
+    "run",
+]
 
 
 def _fingerprint(source: Path, *more: str) -> list[list[object]]:
@@ -63,7 +73,7 @@ class PlannedPart:
             "source": self.weights.source,
             "licence": self.weights.licence,
             "sha256": self.weights.sha256,
-            "is_random": self.weights.is_random,
+            "is_random": self.weights.is_random and bool(self.spec.timm_name),
             "feature_dim": self.spec.feature_dim,
             "input_size": self.recipe.size,
         }
@@ -77,7 +87,9 @@ class Cohort:
     split: Split
 
 
-def _warnings(manifest: Manifest, parts: Sequence[PlannedPart], config: RunConfig) -> list[str]:
+def _warnings(
+    manifest: Manifest, backbones: Sequence[Mapping[str, Any]], config: RunConfig
+) -> list[str]:
     warnings = []
     if config.split.unit == "image":
         warnings.append(
@@ -89,7 +101,7 @@ def _warnings(manifest: Manifest, parts: Sequence[PlannedPart], config: RunConfi
             "Patient ids are unknown: folds are of images, and these numbers do not say how the "
             "model does on a new patient."
         )
-    if any(p.weights.is_random and p.spec.timm_name for p in parts):
+    if any(b["is_random"] for b in backbones):
         warnings.append("The backbone's weights are random: this is a control, not a model.")
     if len(manifest.patients) < 20 and manifest.patients_known:
         warnings.append(
@@ -369,13 +381,17 @@ def evaluate_model(ledger: Ledger, config: RunConfig) -> None:
     ledger.stage("evaluate", inputs, ["evaluation.json"], work)
 
 
-def _report(job: _Job) -> Path:
+def report_model(
+    cohort: Cohort, backbones: Sequence[Mapping[str, Any]], ledger: Ledger, config: RunConfig
+) -> Path:
+    """Write `run.json` and `report.html` from the other files of a folder; return the page."""
     from hepar.report import write_report, write_samples
 
-    ledger, folder = job.ledger, job.ledger.folder
-    settings = dataclasses.asdict(job.config)
-    warnings = _warnings(job.cohort.manifest, job.parts, job.config)
-    backbone = _together([part.backbone for part in job.parts])
+    folder = ledger.folder
+    settings = dataclasses.asdict(config)
+    warnings = _warnings(cohort.manifest, backbones, config)
+    backbone = _together(backbones)
+    recipe = read_recipe(folder / "recipe.json").name
 
     def work() -> None:
         content = {
@@ -383,11 +399,11 @@ def _report(job: _Job) -> Path:
             "config": settings,
             "stages": ledger.seconds,
             "backbone": backbone,
-            "recipe": job.parts[0].recipe.name,
+            "recipe": recipe,
             "warnings": warnings,
         }
         write_artefact(folder / "run.json", "run", content, stamp(ledger.command))
-        write_samples(folder, job.cohort.manifest)
+        write_samples(folder, cohort.manifest)
         write_report(folder)
 
     names = ["manifest.csv", "split.json", "recipe.json", "evaluation.json", "predictions.csv"]
@@ -435,7 +451,7 @@ def fit_model(
     if rank() > 0:
         return ledger.folder / "report.html"
     evaluate_model(ledger, config)
-    return _report(job)
+    return report_model(cohort, [part.backbone for part in parts], ledger, config)
 
 
 def check(config: RunConfig) -> None:

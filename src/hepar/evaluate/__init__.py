@@ -1,5 +1,6 @@
 """Numbers: reads predictions, never a model; a metric is a value with an interval or a reason."""
 
+from hepar.evaluate.calibration import apply_temperature, fit_temperature
 from hepar.evaluate.evaluation import (
     PATIENTS_UNKNOWN,
     Evaluation,
@@ -9,6 +10,14 @@ from hepar.evaluate.evaluation import (
 )
 from hepar.evaluate.intervals import Estimate, Undefined, estimate, wilson
 from hepar.evaluate.metrics import METRICS, count_by_patient, roc_curve
+from hepar.evaluate.paired import (
+    Difference,
+    compare_all,
+    delong,
+    holm,
+    mcnemar,
+    paired_bootstrap,
+)
 from hepar.evaluate.predictions import (
     Predictions,
     aggregate,
@@ -20,16 +29,24 @@ from hepar.evaluate.predictions import (
 __all__ = [
     "METRICS",
     "PATIENTS_UNKNOWN",
+    "Difference",
     "Estimate",
     "Evaluation",
     "Predictions",
     "Undefined",
     "aggregate",
+    "apply_temperature",
+    "compare_all",
     "count_by_patient",
     "decide",
+    "delong",
     "estimate",
     "evaluate",
+    "fit_temperature",
     "headline",
+    "holm",
+    "mcnemar",
+    "paired_bootstrap",
     "read_predictions",
     "roc_curve",
     "wilson",

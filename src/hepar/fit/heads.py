@@ -13,7 +13,15 @@ from hepar.errors import FitError
 from hepar.model.head import Head, LinearHead
 from hepar.provenance import digest
 
-__all__ = ["HEAD_KINDS", "choose_penalty", "fit_head", "fit_linear_head", "sample_weights"]
+__all__ = [
+    "HEAD_KINDS",
+    "choose_penalty",
+    "fit_head",
+    "fit_linear_head",
+    "inner_folds",
+    "sample_weights",
+    "standardisation",
+]
 
 HEAD_KINDS = ("linear", "svm", "svm-rbf", "dense")
 """What head.kind may say."""
@@ -45,6 +53,13 @@ def sample_weights(codes: Integers, patients: Sequence[str], n_labels: int) -> F
     totals = np.bincount(codes, weights, minlength=n_labels)
     weights = weights / totals[codes]
     return np.asarray(weights * len(weights) / weights.sum(), np.float64)
+
+
+def standardisation(features: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """Return weighted mean and standard deviation (d,) of features; 1 where one is constant."""
+    mean = np.average(features, axis=0, weights=weights)
+    scale = np.sqrt(np.average((features - mean) ** 2, axis=0, weights=weights))
+    return mean, np.where(scale > 1e-8, scale, 1.0)
 
 
 def _solve(
@@ -91,9 +106,7 @@ def fit_linear_head(
         )
     raw = features.astype(np.float64)
     weights = sample_weights(codes, patients, len(labels))
-    mean = np.average(raw, axis=0, weights=weights)
-    scale = np.sqrt(np.average((raw - mean) ** 2, axis=0, weights=weights))
-    scale = np.where(scale > 1e-8, scale, 1.0)
+    mean, scale = standardisation(raw, weights)
     weight, bias = _solve((raw - mean) / scale, codes, weights, penalty)
     return LinearHead(labels, mean, scale, weight, bias, penalty)
 
@@ -117,14 +130,18 @@ def fit_head(
     Raises:
         FitError: a label has no sample, or the kind is unknown.
     """
+    if config.kind in {"svm", "svm-rbf"}:
+        from hepar.fit.svm import fit_svm_head
+
+        return fit_svm_head(features, codes, patients, labels, config)
     if config.kind != "linear":
-        raise FitError(f"head.kind: expected linear, got {config.kind!r}.")
+        raise FitError(f"head.kind: expected linear, svm or svm-rbf, got {config.kind!r}.")
     penalty = choose_penalty(features, codes, patients, labels, config)
     return fit_linear_head(features, codes, patients, labels, penalty)
 
 
-def _inner_folds(codes: Integers, patients: Sequence[str], folds: int) -> Integers:
-    """Deal patients into folds by label and a hash of their id; return a fold per sample."""
+def inner_folds(codes: Integers, patients: Sequence[str], folds: int) -> Integers:
+    """Deal patients into folds by label and a hash of their id; return a fold (n,) per sample."""
     severest: dict[str, int] = {}
     for patient, code in zip(patients, codes, strict=True):
         severest[patient] = max(severest.get(patient, 0), int(code))
@@ -140,25 +157,40 @@ def choose_penalty(
     labels: LabelSet,
     config: HeadConfig,
 ) -> float:
+    """Return the configured penalty that does best on held-out patients of inner folds."""
+    return choose_penalty_among(
+        config.penalties, features, codes, patients, labels, config.inner_folds
+    )
+
+
+def choose_penalty_among(
+    penalties: Sequence[float],
+    features: NDArray[np.floating],
+    codes: Integers,
+    patients: Sequence[str],
+    labels: LabelSet,
+    folds: int = 3,
+) -> float:
     """Return the L2 strength of least weighted log loss on held-out patients of inner folds.
 
     Inner folds whose training part lacks a label are passed over; with none left, the strongest
     penalty is the cautious answer.
 
     Args:
+        penalties: the candidates.
         features: (n, d).
         codes: (n,) label codes.
         patients: n patient_ids; no patient is on both sides of an inner fold.
         labels: the label set.
-        config: the candidates and the number of inner folds.
+        folds: number of inner folds.
 
     Returns:
-        One of `config.penalties`; the stronger where two tie.
+        One of the candidates; the stronger where two tie.
     """
-    fold = _inner_folds(codes, patients, config.inner_folds)
+    fold = inner_folds(codes, patients, folds)
     names = np.asarray(patients)
     weights = sample_weights(codes, patients, len(labels))
-    candidates = sorted(config.penalties, reverse=True)
+    candidates = sorted(penalties, reverse=True)
     losses = np.zeros(len(candidates))
     for held_out in range(fold.max() + 1):
         train, test = fold != held_out, fold == held_out

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from hepar.fit.cut import Cut
     from hepar.fit.finetune import Task, Trained
 
-__all__ = ["Tuned", "fine_tune", "needs_training", "write_history"]
+__all__ = ["Tuned", "fine_tune", "needs_training", "read_history", "write_history"]
 
 HISTORY = (
     "fold",
@@ -297,3 +297,18 @@ def write_history(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(history)
     write_atomic(path, stream.getvalue())
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """Read `history.csv`: numbers as numbers, None where there were no tune rows."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    return [
+        {
+            "fold": int(row["fold"]) if row["fold"] else None,
+            "epoch": int(row["epoch"]),
+            "best": row["best"] == "True",
+            **{name: float(row[name]) if row[name] else None for name in HISTORY[2:7]},
+        }
+        for row in rows
+    ]

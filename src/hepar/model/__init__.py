@@ -1,9 +1,11 @@
 """A trained classifier: its head, the bundle on disk, and the one way to predict with it."""
 
 from hepar.model.bundle import Bundle, Part, read_bundle, write_bundle
+from hepar.model.ensemble_head import Member, StackHead, VoteHead, log_probabilities
 from hepar.model.head import HEADS, DenseHead, Head, LinearHead, softmax
 from hepar.model.inputs import InputReader, compute_features, sample_key
 from hepar.model.predictor import Answer, Predictor, load_predictor, mean_over_views
+from hepar.model.svm_head import SvmHead
 
 __all__ = [
     "HEADS",
@@ -13,10 +15,15 @@ __all__ = [
     "Head",
     "InputReader",
     "LinearHead",
+    "Member",
     "Part",
     "Predictor",
+    "StackHead",
+    "SvmHead",
+    "VoteHead",
     "compute_features",
     "load_predictor",
+    "log_probabilities",
     "mean_over_views",
     "read_bundle",
     "sample_key",

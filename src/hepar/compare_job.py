@@ -1,0 +1,427 @@
+"""Many models on one split: fitted one after the other, resumable, then set side by side."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import statistics
+import time
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hepar.backbone import BACKBONES, list_weights
+from hepar.config import PRESETS, RunConfig, config_from, merge
+from hepar.errors import ConfigError, HeparError
+from hepar.fit import HEAD_KINDS, needs_training
+from hepar.ledger import Ledger
+from hepar.main_job import Cohort, PlannedPart, check, fit_model, new_ledger, prepare
+from hepar.progress import LOG
+from hepar.provenance import read_artefact, sha256_file, stamp, write_artefact
+from hepar.registry import nearest
+
+__all__ = ["ComparePlan", "ModelPlan", "compare", "read_plan"]
+
+METRICS = (
+    "accuracy",
+    "balanced_accuracy",
+    "sensitivity",
+    "specificity",
+    "precision",
+    "f1",
+    "auroc",
+)
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """One row of the comparison.
+
+    Attributes:
+        name: of its folder and row.
+        config: of a single model; of an ensemble, only what is not the members' counts.
+        combine: "vote" or "stack" for an ensemble; "" for a single model.
+        members: names of an ensemble's members.
+    """
+
+    name: str
+    config: RunConfig
+    combine: str = ""
+    members: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ComparePlan:
+    """What is compared.
+
+    Attributes:
+        models: in the order of fitting.
+        seeds: of training; a model that draws nothing at random is fitted once.
+    """
+
+    models: tuple[ModelPlan, ...]
+    seeds: tuple[int, ...]
+
+
+# What to compare: from TOML, from a list of names, or what this machine has weights for.
+
+
+def read_plan(
+    path: Path | None = None,
+    names: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
+    seeds: Sequence[int] = (),
+) -> ComparePlan:
+    """Return what to compare.
+
+    Args:
+        path: TOML with `seeds`, a table `base` of settings by stage that all models share, and a
+            table `models.NAME` each, with settings by stage or `preset`, or for an ensemble with
+            `members` and `combine`.
+        names: such as "vgg16", "vgg16:svm-rbf", "mobilenetv2:paper" or "vgg16+mobilenetv2"; with
+            two single models or more, "vote" and "stack" are ensembles of all before them.
+            Without a file and names: every network whose weights are found.
+        settings: by stage; they win over the base, and models win over them.
+        seeds: of training; () for the file's, or 0.
+
+    Raises:
+        ConfigError: a name, a key or a member is unknown.
+    """
+    document: dict[str, Any] = {}
+    if path is not None:
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path}: expected a TOML file, got {error}.") from error
+        unknown = sorted(set(document) - {"seeds", "base", "models"})
+        if unknown:
+            known = ["seeds", "base", "models"]
+            raise ConfigError(
+                f"{path}: unknown key {unknown[0]!r}. {nearest(unknown[0], known)} "
+                f"Known here: {', '.join(known)}."
+            )
+    base = merge(document.get("base", {}), settings or {})
+    tables = dict(document.get("models", {}))
+    if not tables:
+        tables = _named(list(names) or _found())
+    models: list[ModelPlan] = []
+    for name, table in tables.items():
+        models.append(_model(name, table, base, [model.name for model in models]))
+    if not models:
+        raise ConfigError("compare: expected models, got none. Name some with --models.")
+    return ComparePlan(tuple(models), tuple(seeds or document.get("seeds", (0,))))
+
+
+def _found() -> list[str]:
+    found = [name for name, source in list_weights().items() if source]
+    return [*found, *(["+".join(found), "vote"] if len(found) > 1 else [])]
+
+
+def _named(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return a table for each short name."""
+    tables: dict[str, dict[str, Any]] = {}
+    for name in names:
+        if name in {"vote", "stack"}:
+            singles = [other for other, table in tables.items() if "members" not in table]
+            tables[name] = {"members": singles, "combine": name}
+            continue
+        backbone, _, how = name.partition(":")
+        for part in backbone.split("+"):
+            BACKBONES.get(part)
+        scratch = {} if BACKBONES.get(backbone.split("+")[0]).timm_name else {"preset": "scratch"}
+        table: dict[str, Any] = {"backbone": {"name": backbone}, **scratch}
+        if how in PRESETS:
+            table["preset"] = how
+        elif how in HEAD_KINDS:
+            table["head"] = {"kind": how}
+        elif how:
+            known = [*PRESETS, *HEAD_KINDS]
+            raise ConfigError(
+                f"--models {name}: expected one of {', '.join(known)} after the colon, got "
+                f"{how!r}. {nearest(how, known)}".rstrip()
+            )
+        tables[name] = table
+    return tables
+
+
+def _model(
+    name: str, table: Mapping[str, Any], base: Mapping[str, Any], before: Sequence[str]
+) -> ModelPlan:
+    members = tuple(table.get("members", ()))
+    combine = str(table.get("combine", "vote" if members else ""))
+    settings = {k: v for k, v in table.items() if k not in {"members", "combine"}}
+    config = config_from(merge(base, settings))
+    if not members:
+        return ModelPlan(name, config)
+    if combine not in {"vote", "stack"}:
+        raise ConfigError(f"models.{name}.combine: expected vote or stack, got {combine!r}.")
+    for member in members:
+        if member not in before:
+            raise ConfigError(
+                f"models.{name}.members: expected names of models before it, got {member!r}. "
+                f"{nearest(member, before)}".rstrip()
+            )
+    if len(members) < 2:
+        raise ConfigError(f"models.{name}.members: expected two or more, got {list(members)}.")
+    return ModelPlan(name, config, combine, members)
+
+
+# Doing it.
+
+
+def compare(source: Path, out: Path, plan: ComparePlan, command: str = "") -> Path:
+    """Fit every model on one split, evaluate, test them against the best, and write the page.
+
+    A model that fails is named in the page's warnings, and the others go on. What is done is kept:
+    the same call takes an interrupted comparison up where it stopped.
+
+    Args:
+        source: a table, a folder of class folders, a DICOM tree or NIfTI volumes.
+        out: folder of the comparison; every model has a run of its own in `models/NAME/seed-S`.
+        plan: what to compare.
+        command: the command line, for provenance; "" for this process's own.
+
+    Returns:
+        The path of `comparison.html`.
+
+    Raises:
+        HeparError: the source or a setting is refused, or no model could be fitted.
+    """
+    for model in plan.models:
+        check(model.config)
+    ledger = new_ledger(out, command)
+    configs = [model.config for model in plan.models]
+    cohort, parts = prepare(source, ledger, configs)
+    done: dict[str, list[Path]] = {}
+    failed: list[str] = []
+    for model, planned in zip(plan.models, parts, strict=True):
+        seeds = plan.seeds if not model.members and needs_training(model.config) else (0,)
+        try:
+            done[model.name] = [_fit(model, planned, cohort, ledger, seed, done) for seed in seeds]
+        except HeparError as error:
+            LOG.warning("%s: %s", model.name, error)
+            failed.append(f"{model.name} could not be fitted: {error}")
+    shutil.rmtree(out / "boundary", ignore_errors=True)
+    if not done:
+        raise HeparError(f"compare: no model could be fitted. First: {failed[0]}")
+    return _write(plan, cohort, ledger, done, failed)
+
+
+def _fit(
+    model: ModelPlan,
+    parts: tuple[PlannedPart, ...],
+    cohort: Cohort,
+    ledger: Ledger,
+    seed: int,
+    done: Mapping[str, Sequence[Path]],
+) -> Path:
+    """Fit one model with one seed; return its folder."""
+    folder = ledger.folder / "models" / _folder_name(model.name) / f"seed-{seed}"
+    LOG.info("model     %s, seed %d", model.name, seed)
+    own = new_ledger(folder, ledger.command)
+    for name in ("manifest.csv", "manifest.meta.json", "split.json"):
+        source, copy = ledger.folder / name, folder / name
+        if not copy.is_file() or sha256_file(copy) != sha256_file(source):
+            shutil.copyfile(source, copy)
+    config = dataclasses.replace(
+        model.config, finetune=dataclasses.replace(model.config.finetune, seed=seed)
+    )
+    if model.members:
+        from hepar.ensemble_job import fit_ensemble_model
+
+        folders = [done[name][0] for name in model.members if name in done]
+        if len(folders) < len(model.members):
+            raise ConfigError(f"{model.name}: a member could not be fitted.")
+        fit_ensemble_model(cohort, folders, own, config, model.combine)
+    else:
+        fit_model(cohort, parts, own, config, cache=ledger.folder)
+    own.stage(
+        "cost",
+        [sha256_file(folder / "bundle" / "bundle.json")],
+        ["cost.json"],
+        lambda: _measure(folder, cohort, own),
+    )
+    return folder
+
+
+def _folder_name(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "+-_." else "-" for c in name)
+
+
+def _measure(folder: Path, cohort: Cohort, ledger: Ledger) -> None:
+    """Write what a model costs: to store, and to ask about 32 images, loading them included."""
+    from hepar.model import load_predictor
+
+    predictor = load_predictor(folder / "bundle")
+    few = dataclasses.replace(cohort.manifest, samples=cohort.manifest.samples[:32])
+    seconds = []
+    for _ in range(2):
+        started = time.perf_counter()
+        predictor.predict(few)
+        seconds.append(time.perf_counter() - started)
+    parts = predictor.bundle.parts
+    gflops = 0.0
+    for part in parts:
+        spec = BACKBONES.get(part.backbone["name"])
+        gflops += spec.gflops * (part.recipe.size / spec.input_size) ** 2
+    size = sum(path.stat().st_size for path in (folder / "bundle").iterdir())
+    content = {
+        "params_millions": round(sum(a.size for p in parts for a in p.weights.values()) / 1e6, 3),
+        "gflops": round(gflops * predictor.bundle.views, 3),
+        "train_seconds": ledger.seconds["fit"],
+        "predict_ms": round(1000 * min(seconds) / len(few), 2),
+        "bundle_mb": round(size / 1e6, 2),
+    }
+    write_artefact(folder / "cost.json", "cost", content, stamp(ledger.command))
+
+
+# Setting them side by side.
+
+
+def _write(
+    plan: ComparePlan,
+    cohort: Cohort,
+    ledger: Ledger,
+    done: Mapping[str, Sequence[Path]],
+    failed: Sequence[str],
+) -> Path:
+    from hepar.evaluate import compare_all, read_predictions
+    from hepar.report import write_comparison
+
+    evaluations = {
+        name: [read_artefact(folder / "evaluation.json", "evaluation") for folder in folders]
+        for name, folders in done.items()
+    }
+    runs = {n: read_artefact(folders[0] / "run.json", "run") for n, folders in done.items()}
+    first = next(iter(evaluations.values()))[0]
+    level, partition = _where(evaluations)
+    tables = {
+        name: (
+            read_predictions(folders[0] / "predictions.csv"),
+            read_predictions(folders[0] / "patients.csv"),
+        )
+        for name, folders in done.items()
+    }
+    config = plan.models[0].config.evaluate
+    tested = compare_all(tables, config, level, partition)
+    counts = next(iter(tables.values()))
+    wanted = {"out-of-fold": "train", "test": "test"}[partition]
+    slices, patients = (table.select(table.partition == wanted) for table in counts)
+    plans = {model.name: model for model in plan.models}
+    content = {
+        "labels": list(cohort.manifest.labels),
+        "level": level,
+        "partition": partition,
+        "n_patients": len(patients),
+        "n_samples": len(slices),
+        "interval": first["intervals"],
+        "warnings": [*dict.fromkeys(w for run in runs.values() for w in run["warnings"]), *failed],
+        "models": [
+            {
+                "name": name,
+                "description": _description(plans[name]),
+                "kind": _kind(plans[name]),
+                "is_random": bool(runs[name]["backbone"]["is_random"]),
+                "seeds": [int(folder.name.removeprefix("seed-")) for folder in folders],
+                "metrics": {m: _metric(m, evaluations[name], level, partition) for m in METRICS},
+                "cost": _cost(folders[0]),
+                "history": _history(folders[0]),
+                "folder": folders[0].relative_to(ledger.folder).as_posix(),
+            }
+            for name, folders in done.items()
+        ],
+        **tested,
+        "config": dataclasses.asdict(plan.models[0].config),
+    }
+    provenance = stamp(
+        ledger.command, inputs={"split.json": sha256_file(ledger.folder / "split.json")}
+    )
+    write_artefact(ledger.folder / "comparison.json", "comparison", content, provenance)
+    return write_comparison(ledger.folder)
+
+
+def _where(evaluations: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[str, str]:
+    """Return the level and partition to compare at: patients and test where they are defined."""
+    defined = {
+        (record["level"], record["partition"])
+        for documents in evaluations.values()
+        for record in documents[0]["metrics"]
+        if record["metric"] == "balanced_accuracy" and record["value"] is not None
+    }
+    for level in ("patient", "slice"):
+        for partition in ("test", "out-of-fold"):
+            if (level, partition) in defined:
+                return level, partition
+    return "slice", "out-of-fold"
+
+
+def _metric(
+    metric: str, documents: Sequence[Mapping[str, Any]], level: str, partition: str
+) -> dict[str, Any]:
+    """Return a metric of the first seed with its interval, and its spread over the seeds."""
+    found = [
+        record
+        for document in documents
+        for record in document["metrics"]
+        if (record["metric"], record["level"], record["partition"]) == (metric, level, partition)
+        and record["label"] is None
+    ]
+    values = [record["value"] for record in found if record["value"] is not None]
+    several = len(values) > 1
+    first = found[0] if found else {"value": None, "low": None, "high": None, "undefined": "-"}
+    return {
+        **{key: first[key] for key in ("value", "low", "high", "undefined")},
+        "seed_sd": statistics.stdev(values) if several else None,
+        "seed_min": min(values) if several else None,
+        "seed_max": max(values) if several else None,
+    }
+
+
+def _cost(folder: Path) -> dict[str, Any]:
+    document = read_artefact(folder / "cost.json", "cost")
+    names = ("params_millions", "gflops", "train_seconds", "predict_ms", "bundle_mb")
+    return {name: document[name] for name in names}
+
+
+def _history(folder: Path) -> list[dict[str, Any]]:
+    from hepar.fit import read_history
+
+    path = folder / "history.csv"
+    return [dict(row) for row in read_history(path)] if path.is_file() else []
+
+
+def _kind(model: ModelPlan) -> str:
+    if model.members:
+        return "ensemble"
+    if model.config.finetune.freeze == "none" and not _pretrained(model):
+        return "from scratch"
+    if model.config.head.kind.startswith("svm"):
+        return "hybrid"
+    if needs_training(model.config):
+        return "fine-tuned"
+    return "concatenated" if "+" in model.config.backbone.name else "frozen"
+
+
+def _pretrained(model: ModelPlan) -> bool:
+    return all(BACKBONES.get(name).timm_name for name in model.config.backbone.name.split("+"))
+
+
+_HEADS = {
+    "linear": "logistic regression",
+    "svm": "linear SVM",
+    "svm-rbf": "RBF SVM",
+    "dense": "dense layers",
+}
+
+
+def _description(model: ModelPlan) -> str:
+    if model.members:
+        how = "soft vote" if model.combine == "vote" else "stacking"
+        return f"{how} of {', '.join(model.members)}"
+    config = model.config
+    frozen = {"all": "frozen", "none": "all trained", "early": "last stage trained"}.get(
+        config.finetune.freeze, f"frozen up to {config.finetune.freeze}"
+    )
+    return f"{config.backbone.name}, {frozen}; {_HEADS[config.head.kind]}"

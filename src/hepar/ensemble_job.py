@@ -1,0 +1,101 @@
+"""An ensemble of finished runs, as a run of its own: predictions, bundle, evaluation and report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hepar.config import RunConfig
+from hepar.errors import FitError
+from hepar.ledger import Ledger
+from hepar.main_job import Cohort, evaluate_model, report_model
+from hepar.preprocess import write_recipe
+from hepar.provenance import sha256_file, stamp
+
+__all__ = ["fit_ensemble_model"]
+
+
+def fit_ensemble_model(
+    cohort: Cohort, folders: Sequence[Path], ledger: Ledger, config: RunConfig, how: str
+) -> Path:
+    """Combine finished runs on one split.
+
+    Args:
+        cohort: that the members were fitted on.
+        folders: of the members' runs.
+        ledger: of the ensemble's folder, which holds the cohort's manifest and split.
+        config: how slices become a patient, and how intervals are made.
+        how: "vote" or "stack".
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        FitError: members look at different numbers of views.
+    """
+    from hepar.model import read_bundle
+
+    seals = [sha256_file(folder / "bundle" / "bundle.json") for folder in folders]
+    outputs = ["predictions.csv", "patients.csv", "bundle/bundle.json", "recipe.json"]
+    inputs = [how, seals, dataclasses.asdict(config.head)]
+    ledger.stage("fit", inputs, outputs, lambda: _fit(folders, ledger, config, how))
+    evaluate_model(ledger, config)
+    parts = read_bundle(ledger.folder / "bundle").parts
+    return report_model(cohort, [dict(part.backbone) for part in parts], ledger, config)
+
+
+def _fit(folders: Sequence[Path], ledger: Ledger, config: RunConfig, how: str) -> None:
+    from hepar.evaluate import aggregate, read_predictions, write_predictions
+    from hepar.fit import fit_ensemble
+    from hepar.model import Member, Part, read_bundle, write_bundle
+
+    bundles = [read_bundle(folder / "bundle") for folder in folders]
+    views = {bundle.views for bundle in bundles}
+    if len(views) > 1:
+        raise FitError(
+            f"ensemble: expected members of one number of views, got {sorted(views)}. "
+            "Give all of them the same head.views."
+        )
+    parts: list[Part] = []
+    members = [Member(_columns(bundle.parts, parts), bundle.head) for bundle in bundles]
+    tables = [read_predictions(folder / "predictions.csv") for folder in folders]
+    result = fit_ensemble(how, tables, members, bundles[0].labels)
+    folder = ledger.folder
+    inputs = {str(i): sha256_file(f / "bundle" / "bundle.json") for i, f in enumerate(folders)}
+    provenance = stamp(ledger.command, seed=config.split.seed, inputs=inputs)
+    patients = aggregate(result.predictions, config.head.aggregate, config.head.top_k)
+    write_predictions(folder / "predictions.csv", result.predictions, provenance)
+    write_predictions(folder / "patients.csv", patients, provenance)
+    bundle = dataclasses.replace(
+        bundles[0],
+        parts=tuple(parts),
+        head=result.head,
+        aggregate=config.head.aggregate,
+        top_k=config.head.top_k,
+        provenance=provenance,
+    )
+    write_bundle(folder / "bundle", bundle)
+    write_recipe(folder / "recipe.json", parts[0].recipe, provenance)
+
+
+def _columns(own: Sequence[Any], parts: list[Any]) -> tuple[tuple[int, int], ...]:
+    """Return where a member's features are among those of all parts; new parts are added."""
+    columns = []
+    for part in own:
+        at = next((i for i, other in enumerate(parts) if _same(part, other)), len(parts))
+        if at == len(parts):
+            parts.append(part)
+        start = sum(int(p.backbone["feature_dim"]) for p in parts[:at])
+        columns.append((start, start + int(part.backbone["feature_dim"])))
+    return tuple(columns)
+
+
+def _same(part: Any, other: Any) -> bool:
+    """Return whether two parts give the same features, so that one will do."""
+    import numpy as np
+
+    if part.recipe != other.recipe or part.graph != other.graph:
+        return False
+    return all(np.array_equal(array, other.weights[name]) for name, array in part.weights.items())

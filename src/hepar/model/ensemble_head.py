@@ -1,0 +1,184 @@
+"""Several heads that answer as one: a soft vote, or a regression on what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepar.data import LabelSet
+from hepar.errors import BundleError
+from hepar.evaluate import apply_temperature
+from hepar.model.head import HEADS, Arrays, Head, head_from_document, head_to_document, softmax
+
+__all__ = ["Member", "StackHead", "VoteHead", "log_probabilities"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One head of an ensemble, and which of the features side by side are its own.
+
+    Attributes:
+        columns: (start, stop) of each stretch of columns it sees, in its own order.
+        head: from those to probabilities.
+    """
+
+    columns: tuple[tuple[int, int], ...]
+    head: Head
+
+    def probabilities(self, features: NDArray[np.floating[Any]]) -> Floats:
+        """Return probabilities (n, k) from all features (n, d)."""
+        own = [features[:, start:stop] for start, stop in self.columns]
+        return self.head.probabilities(np.concatenate(own, axis=1))
+
+
+def log_probabilities(each: Floats) -> Floats:
+    """Return centred log-probabilities (n, members * k) of members (members, n, k)."""
+    logs = np.log(np.maximum(each, 1e-6))
+    centred = logs - logs.mean(axis=2, keepdims=True)
+    return np.concatenate(list(centred), axis=1)
+
+
+def _documents(members: tuple[Member, ...]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    documents, arrays = [], {}
+    for number, member in enumerate(members):
+        document, own = head_to_document(member.head)
+        documents.append({"columns": [list(pair) for pair in member.columns], "head": document})
+        arrays.update({f"{number}/{name}": array for name, array in own.items()})
+    return documents, arrays
+
+
+def _members(
+    labels: LabelSet, documents: list[Mapping[str, Any]], arrays: Arrays
+) -> tuple[Member, ...]:
+    members = []
+    for number, document in enumerate(documents):
+        prefix = f"{number}/"
+        own = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+        columns = tuple((int(start), int(stop)) for start, stop in document["columns"])
+        members.append(Member(columns, head_from_document(labels, document["head"], own)))
+    return tuple(members)
+
+
+def _width(members: tuple[Member, ...]) -> int:
+    return max(stop for member in members for _, stop in member.columns)
+
+
+def _own(arrays: Arrays, name: str, shape: tuple[int, ...]) -> Floats:
+    if name not in arrays or arrays[name].shape != shape:
+        got = arrays[name].shape if name in arrays else "none"
+        raise BundleError(f"head: expected the array {name!r} of shape {shape}, got {got}.")
+    return np.asarray(arrays[name], np.float64)
+
+
+@HEADS.add("vote")
+@dataclass(frozen=True)
+class VoteHead:
+    """The mean of the members' probabilities, each calibrated by a temperature first.
+
+    Attributes:
+        labels: the classes, in order.
+        members: who votes.
+        temperatures: (members,).
+    """
+
+    labels: LabelSet
+    members: tuple[Member, ...]
+    temperatures: Floats
+
+    @property
+    def n_features(self) -> int:
+        """Length of the features it takes."""
+        return _width(self.members)
+
+    def document(self) -> dict[str, Any]:
+        """Return the members' documents."""
+        return {"members": _documents(self.members)[0]}
+
+    def probabilities(self, features: NDArray[np.floating[Any]]) -> Floats:
+        """Return probabilities (n, k) from features (n, d)."""
+        each = np.stack([member.probabilities(features) for member in self.members])
+        return self.combine(each)
+
+    def combine(self, each: Floats) -> Floats:
+        """Return probabilities (n, k) from those of the members (members, n, k)."""
+        calibrated = [
+            apply_temperature(p, float(t)) for p, t in zip(each, self.temperatures, strict=True)
+        ]
+        return np.asarray(np.mean(calibrated, axis=0))
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays by name, in C order."""
+        return {**_documents(self.members)[1], "temperatures": self.temperatures}
+
+    @classmethod
+    def from_document(
+        cls, labels: LabelSet, document: Mapping[str, Any], arrays: Arrays
+    ) -> VoteHead:
+        """Return the head that `document` and `to_arrays` described.
+
+        Raises:
+            BundleError: an array is missing or shapes do not agree.
+        """
+        members = _members(labels, document["members"], arrays)
+        return cls(labels, members, _own(arrays, "temperatures", (len(members),)))
+
+
+@HEADS.add("stack")
+@dataclass(frozen=True)
+class StackHead:
+    """Multinomial logistic regression on the members' log-probabilities.
+
+    Attributes:
+        labels: the classes, in order.
+        members: whose answers are combined.
+        weight: (k, members * k).
+        bias: (k,).
+    """
+
+    labels: LabelSet
+    members: tuple[Member, ...]
+    weight: Floats
+    bias: Floats
+
+    @property
+    def n_features(self) -> int:
+        """Length of the features it takes."""
+        return _width(self.members)
+
+    def document(self) -> dict[str, Any]:
+        """Return the members' documents."""
+        return {"members": _documents(self.members)[0]}
+
+    def probabilities(self, features: NDArray[np.floating[Any]]) -> Floats:
+        """Return probabilities (n, k) from features (n, d)."""
+        return self.combine(np.stack([m.probabilities(features) for m in self.members]))
+
+    def combine(self, each: Floats) -> Floats:
+        """Return probabilities (n, k) from those of the members (members, n, k)."""
+        scores = np.einsum("nd,kd->nk", log_probabilities(each), self.weight) + self.bias
+        return softmax(scores)
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays by name, in C order."""
+        own = {"weight": self.weight, "bias": self.bias}
+        return {**_documents(self.members)[1], **own}
+
+    @classmethod
+    def from_document(
+        cls, labels: LabelSet, document: Mapping[str, Any], arrays: Arrays
+    ) -> StackHead:
+        """Return the head that `document` and `to_arrays` described.
+
+        Raises:
+            BundleError: an array is missing or shapes do not agree.
+        """
+        members = _members(labels, document["members"], arrays)
+        k = len(labels)
+        weight = _own(arrays, "weight", (k, k * len(members)))
+        return cls(labels, members, weight, _own(arrays, "bias", (k,)))

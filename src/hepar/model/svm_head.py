@@ -1,0 +1,107 @@
+"""Support vector machines as plain arrays: one against the rest, calibrated to probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepar.data import LabelSet
+from hepar.errors import BundleError
+from hepar.model.head import HEADS, Arrays, LinearHead
+
+__all__ = ["SvmHead"]
+
+Floats = NDArray[np.float64]
+
+
+@HEADS.add("svm")
+@dataclass(frozen=True)
+class SvmHead:
+    """A machine for each label against the rest, on standardised features.
+
+    Attributes:
+        labels: the classes, in order.
+        mean: (d,) of the training features.
+        scale: (d,) of the training features.
+        vectors: (m, d) support vectors; with a linear kernel (k, d), the weights themselves.
+        coefficients: (k, m); with a linear kernel the identity.
+        bias: (k,).
+        gamma: of the kernel exp(-gamma * distance squared); 0 for the linear kernel.
+        calibration: from the k scores to probabilities, fitted on scores of left-out patients.
+    """
+
+    labels: LabelSet
+    mean: Floats
+    scale: Floats
+    vectors: Floats
+    coefficients: Floats
+    bias: Floats
+    gamma: float
+    calibration: LinearHead
+
+    @property
+    def n_features(self) -> int:
+        """Length of the features it takes."""
+        return len(self.mean)
+
+    def document(self) -> dict[str, Any]:
+        """Return the kernel's gamma and the calibration's penalty."""
+        return {"gamma": self.gamma}
+
+    def scores(self, features: NDArray[np.floating[Any]]) -> Floats:
+        """Return decision values (n, k) from features (n, d), in the same order for any row."""
+        standard = (np.asarray(features, np.float64) - self.mean) / self.scale
+        kernel = np.einsum("nd,md->nm", standard, self.vectors)
+        if self.gamma:
+            squares = np.einsum("md,md->m", self.vectors, self.vectors)
+            own = np.einsum("nd,nd->n", standard, standard)
+            kernel = np.exp(-self.gamma * np.maximum(own[:, None] + squares - 2 * kernel, 0))
+        return np.asarray(np.einsum("nm,km->nk", kernel, self.coefficients) + self.bias)
+
+    def probabilities(self, features: NDArray[np.floating[Any]]) -> Floats:
+        """Return probabilities (n, k) from features (n, d)."""
+        return self.calibration.probabilities(self.scores(features))
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays by name, in C order."""
+        own = {
+            name: np.ascontiguousarray(getattr(self, name))
+            for name in ("mean", "scale", "vectors", "coefficients", "bias")
+        }
+        inner = self.calibration.to_arrays()
+        return {**own, **{f"calibration/{name}": array for name, array in inner.items()}}
+
+    @classmethod
+    def from_document(
+        cls, labels: LabelSet, document: Mapping[str, Any], arrays: Arrays
+    ) -> SvmHead:
+        """Return the head that `document` and `to_arrays` described.
+
+        Raises:
+            BundleError: an array is missing or shapes do not agree.
+        """
+        names = ("mean", "scale", "vectors", "coefficients", "bias")
+        try:
+            mean, scale, vectors, coefficients, bias = (arrays[name] for name in names)
+        except KeyError as error:
+            raise BundleError(f"head: expected the array {error}, got none.") from None
+        shapes = (mean.shape, scale.shape, vectors.shape, coefficients.shape, bias.shape)
+        d, m, k = mean.size, len(vectors), len(labels)
+        if shapes != ((d,), (d,), (m, d), (k, m), (k,)):
+            raise BundleError(
+                f"head: expected mean, scale ({d},), vectors ({m}, {d}), coefficients ({k}, {m}) "
+                f"and bias ({k},), got {shapes}."
+            )
+        inner = {
+            name.removeprefix("calibration/"): array
+            for name, array in arrays.items()
+            if name.startswith("calibration/")
+        }
+        calibration = LinearHead.from_arrays(labels, inner)
+        return cls(
+            labels, mean, scale, vectors, coefficients, bias, float(document["gamma"]), calibration
+        )
