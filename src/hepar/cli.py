@@ -243,7 +243,7 @@ def compare(
     )
     asked = read_plan(
         plan,
-        [name.strip() for name in models.split(",") if name.strip()],
+        _names(models),
         read_settings([*given, *(settings or [])]),
         [int(seed) for seed in seeds.split(",") if seed.strip()],
     )
@@ -267,6 +267,60 @@ def compare(
         ]
     )
     typer.echo(f"page  {page}")
+
+
+@app.command("reproduce-paper", rich_help_panel=JOB)
+def reproduce_paper(
+    source: Source,
+    out: Annotated[Path, typer.Option("--out", help="Folder of both comparisons; resumes.")],
+    models: Annotated[
+        str,
+        typer.Option(
+            help="As in `hepar compare`.",
+            show_default="NETWORK:paper for all weights found, and small_cnn",
+        ),
+    ] = "",
+    labels: Labels = None,
+    patient_pattern: Pattern = None,
+    label_order: Order = None,
+    flip_vertical: Flip = False,
+    allow_gaps: Gaps = False,
+    settings: Settings = None,
+) -> None:
+    """Make the paper's table twice: images divided at random, and patients left out."""
+    from hepar.config import merge, read_settings
+    from hepar.reproduce_job import reproduce
+
+    given = _settings(
+        ingest__labels_csv=labels,
+        ingest__patient_pattern=patient_pattern,
+        ingest__label_order=label_order,
+        ingest__flip_vertical=flip_vertical,
+        ingest__allow_gaps=allow_gaps,
+    )
+    asked = merge(read_settings(given), read_settings(settings or []))
+    page = reproduce(source, out, _names(models), asked)
+    document = json.loads((out / "reproduction.json").read_text(encoding="utf-8"))
+    ways = {"images": "by images", "slices": "by patients", "patients": "patients counted"}
+    _print_table(
+        [
+            {
+                "accuracy": model["name"],
+                **{
+                    title: "-"
+                    if not model[way] or model[way]["accuracy"]["value"] is None
+                    else model[way]["accuracy"]["value"]
+                    for way, title in ways.items()
+                },
+            }
+            for model in document["models"]
+        ]
+    )
+    typer.echo(f"page  {page}")
+
+
+def _names(models: str) -> list[str]:
+    return [name.strip() for name in models.split(",") if name.strip()]
 
 
 @app.command(rich_help_panel=JOB)

@@ -393,7 +393,7 @@ def read_config(
         3
         >>> read_config(settings=["split.fold=3"])
         Traceback (most recent call last):
-        hepar.errors.ConfigError: unknown setting 'split.fold'. Did you mean 'folds'? Known here: folds, test, seed, column.
+        hepar.errors.ConfigError: unknown setting 'split.fold'. Did you mean 'folds'? Known here: folds, test, seed, column, unit.
     """  # noqa: E501
     values: dict[str, Any] = {}
     if path is not None:

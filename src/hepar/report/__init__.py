@@ -3,6 +3,7 @@
 from hepar.report.comparison import comparison_rows, write_comparison
 from hepar.report.html import write_report
 from hepar.report.inputs import ReportInputs, read_inputs
+from hepar.report.reproduction import write_reproduction
 from hepar.report.samples import write_samples
 from hepar.report.sections import SECTIONS, Section
 
@@ -14,5 +15,6 @@ __all__ = [
     "read_inputs",
     "write_comparison",
     "write_report",
+    "write_reproduction",
     "write_samples",
 ]

@@ -1,0 +1,149 @@
+"""The paper's table on a cohort that the user names: the paper's way and the honest way."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hepar.backbone import list_weights
+from hepar.compare_job import METRICS, ComparePlan, compare, read_plan
+from hepar.config import RunConfig, merge
+from hepar.errors import ConfigError
+from hepar.main_job import new_ledger
+from hepar.provenance import read_artefact, sha256_file, stamp, write_artefact
+
+__all__ = ["CHOICES", "reproduce"]
+
+CHOICES = (
+    (
+        "Unit of the 80/20 split",
+        "never stated; the text speaks of images",
+        "images, in the paper's way; patients, in the honest way",
+    ),
+    ("Data", "never published; no number of patients or images is given", "the cohort named here"),
+    (
+        "Which layers are frozen",
+        "contradictory",
+        "all stages but the last (--freeze early)",
+    ),
+    ("Extra layers", "no sizes", "one dense layer of 256, ReLU, dropout 0.5, softmax"),
+    ("Learning", "Adam 1e-4, batch 32, 50 epochs, early stopping", "the same"),
+    (
+        "What stops the training",
+        "no tune set is named",
+        "a fifth of the training patients (images, in the paper's way), never the test part",
+    ),
+    (
+        "Scaling",
+        "0-1, which is not what the networks were pretrained with",
+        "0-1, then each network's own mean and standard deviation",
+    ),
+    (
+        "Denoising and contrast enhancement",
+        "named, without parameters",
+        "Gaussian of 1 pixel, CLAHE with clip limit 2 and 8 x 8 tiles",
+    ),
+    ("Input size", "224 px for all, InceptionV3 too", "each network's own; recipe.size sets one"),
+    ("Augmentation", "before the split", "of training images only, in eight fixed views"),
+    ("The 'proposed model' (99.33 %)", "never defined", "left out"),
+    ("Seeds, intervals, AUROC, specificity", "none", "all given"),
+)
+"""Subject, what the paper says, what is done here."""
+
+
+def reproduce(
+    source: Path,
+    out: Path,
+    names: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
+    command: str = "",
+) -> Path:
+    """Fit the paper's models twice, on folds of images and on folds of patients.
+
+    The paper's way holds out a fifth of the images, whoever they are of; the honest way leaves
+    every patient out once. Both see the same images through the same recipe.
+
+    Args:
+        source: a cohort with known patients.
+        out: folder of both comparisons and the page; resumes.
+        names: of models, as in `read_plan`; () for the paper's recipe with every network whose
+            weights are found, and the CNN from scratch.
+        settings: by stage; they win over the paper's.
+        command: the command line, for provenance.
+
+    Returns:
+        The path of `reproduction.html`.
+
+    Raises:
+        HeparError: the source or a setting is refused.
+    """
+    from hepar.report import write_reproduction
+
+    if settings and settings.get("ingest", {}).get("patients_unknown") not in (None, False):
+        raise ConfigError(
+            "reproduce-paper: expected known patients: without them there is no honest way to show."
+        )
+    base = merge({"recipe": {"name": "paper"}, "augment": {"flip_lr": True}}, settings or {})
+    plan = read_plan(names=list(names) or _papers(), settings=base)
+    ledger = new_ledger(out, command)
+    ways = {"images": _images(plan), "patients": plan}
+    for way, asked in ways.items():
+        compare(source, out / way, asked, ledger.command)
+    found = {w: read_artefact(out / w / "comparison.json", "comparison") for w in ways}
+    content = {
+        "labels": found["patients"]["labels"],
+        "interval": found["patients"]["interval"],
+        "n_patients": found["patients"]["n_patients"],
+        "n_samples": found["patients"]["n_samples"],
+        "n_test_images": found["images"]["n_samples"],
+        "warnings": [w for w in found["patients"]["warnings"] if w],
+        "models": [_row(model, found["images"], out) for model in found["patients"]["models"]],
+        "choices": [list(choice) for choice in CHOICES],
+        "config": found["patients"]["config"],
+    }
+    inputs = {f"{w}/comparison.json": sha256_file(out / w / "comparison.json") for w in ways}
+    write_artefact(
+        out / "reproduction.json", "reproduction", content, stamp(ledger.command, inputs=inputs)
+    )
+    return write_reproduction(out)
+
+
+def _papers() -> list[str]:
+    return [*(f"{name}:paper" for name, source in list_weights().items() if source), "small_cnn"]
+
+
+def _images(plan: ComparePlan) -> ComparePlan:
+    """Return the plan with the paper's split: a fifth of the images, and folds of images."""
+
+    def changed(config: RunConfig) -> RunConfig:
+        split = dataclasses.replace(config.split, unit="image", test=0.2, folds=2)
+        return dataclasses.replace(config, split=split)
+
+    models = [dataclasses.replace(m, config=changed(m.config)) for m in plan.models]
+    return dataclasses.replace(plan, models=tuple(models))
+
+
+def _row(model: Mapping[str, Any], images: Mapping[str, Any], out: Path) -> dict[str, Any]:
+    """Return one model's metrics the paper's way, and the honest way for slices and patients."""
+    twin = next((m for m in images["models"] if m["name"] == model["name"]), None)
+    evaluation = read_artefact(out / "patients" / model["folder"] / "evaluation.json", "evaluation")
+    honest = {
+        (r["level"], r["metric"]): {
+            k: r[k] for k in ("value", "low", "high", "undefined", "no_interval")
+        }
+        for r in evaluation["metrics"]
+        if r["partition"] == "out-of-fold" and r["label"] is None
+    }
+    return {
+        "name": model["name"],
+        "description": model["description"],
+        "is_random": model["is_random"],
+        "folder": f"patients/{model['folder']}",
+        "images": {m: {**twin["metrics"][m], "no_interval": None} for m in METRICS}
+        if twin
+        else None,
+        "slices": {m: honest["slice", m] for m in METRICS},
+        "patients": {m: honest["patient", m] for m in METRICS},
+    }
