@@ -153,7 +153,8 @@ def run(
         head__aggregate=aggregate,
     )
     report = run_all(source, out, read_config(config, [*given, *(settings or [])], preset))
-    _print_result(report, as_json=as_json)
+    if os.environ.get("RANK", "0") == "0":
+        _print_result(report, as_json=as_json)
 
 
 def _print_result(report: Path, *, as_json: bool) -> None:
@@ -604,7 +605,8 @@ def _root(
         raise typer.Exit
     if context.invoked_subcommand is None:
         raise typer.Exit
-    show_log(logging.WARNING if quiet else logging.INFO)
+    follows = os.environ.get("RANK", "0") != "0"  # under torchrun, the first process speaks
+    show_log(logging.WARNING if quiet or follows else logging.INFO)
 
 
 def main() -> None:

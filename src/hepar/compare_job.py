@@ -16,6 +16,7 @@ from hepar.backbone import BACKBONES, list_weights
 from hepar.config import PRESETS, RunConfig, config_from, merge
 from hepar.errors import ConfigError, HeparError
 from hepar.fit import HEAD_KINDS, needs_training
+from hepar.fit.workers import world_size
 from hepar.ledger import Ledger
 from hepar.main_job import Cohort, PlannedPart, check, fit_model, new_ledger, prepare
 from hepar.progress import LOG
@@ -189,6 +190,10 @@ def compare(source: Path, out: Path, plan: ComparePlan, command: str = "") -> Pa
     Raises:
         HeparError: the source or a setting is refused, or no model could be fitted.
     """
+    if world_size() > 1:
+        raise ConfigError(
+            f"compare: expected one process, got {world_size()}. Use `hepar run` under torchrun."
+        )
     for model in plan.models:
         check(model.config)
     ledger = new_ledger(out, command)

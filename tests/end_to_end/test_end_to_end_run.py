@@ -19,7 +19,6 @@ import pytest
 from hepar.data import read_manifest
 from hepar.evaluate import read_predictions
 from hepar.ingest import read_slices
-from hepar.phantom import PhantomConfig, write_cohort
 
 HEPAR = [sys.executable, "-m", "hepar.cli"]
 FAST = ["--set", "recipe.size=96", "--set", "evaluate.resamples=200"]
@@ -29,14 +28,6 @@ def hepar(*arguments: object, check: bool = True) -> subprocess.CompletedProcess
     done = subprocess.run([*HEPAR, *map(str, arguments)], capture_output=True, text=True)
     assert not check or done.returncode == 0, done.stderr
     return done
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    """Twelve phantom patients in all formats; read by every test here, changed by none."""
-    folder = tmp_path_factory.mktemp("cohort")
-    write_cohort(folder, PhantomConfig(patients=12, slices=4, difficulty=0.2))
-    return folder
 
 
 @pytest.fixture(scope="module")
