@@ -123,7 +123,8 @@ class LinearHead:
         image gets the same answer alone and in any company.
         """
         standard = (features.astype(np.float64) - self.mean) / self.scale
-        return np.asarray(np.einsum("nd,kd->nk", standard, self.weight) + self.bias, np.float64)
+        weight = np.ascontiguousarray(self.weight)  # another order, other last bits
+        return np.asarray(np.einsum("nd,kd->nk", standard, weight) + self.bias, np.float64)
 
     def probabilities(self, features: NDArray[np.floating[Any]]) -> Floats:
         """Return probabilities (n, k) from features (n, d)."""

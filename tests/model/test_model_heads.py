@@ -1,0 +1,97 @@
+"""Every kind of head through one contract: stored and read back, alike alone and in company."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from safetensors.numpy import load, save
+
+from hepar.data import LabelSet
+from hepar.errors import BundleError, RegistryError
+from hepar.model import HEADS, DenseHead, LinearHead, Member, StackHead, SvmHead, VoteHead
+from hepar.model.head import head_from_document, head_to_document
+
+LABELS = LabelSet(("normal", "benign", "malignant"))
+RNG = np.random.default_rng(0)
+
+
+def linear(d=6, k=3):
+    weight = np.asfortranarray(RNG.normal(size=(k, d)))
+    return LinearHead(LABELS, RNG.normal(size=d), np.ones(d), weight, RNG.normal(size=k), 1.0)
+
+
+def svm(gamma):
+    m = 9 if gamma else 3
+    coefficients = RNG.normal(size=(3, m)) if gamma else np.eye(3)
+    arrays = (np.zeros(6), np.ones(6), RNG.normal(size=(m, 6)), coefficients, RNG.normal(size=3))
+    return SvmHead(LABELS, *arrays, gamma, linear(3))
+
+
+def dense():
+    shapes = [(5, 6), (4, 5), (3, 4)]
+    layers = [(RNG.normal(size=s), RNG.normal(size=s[0])) for s in shapes]
+    return DenseHead(LABELS, tuple((w.astype("f4"), b.astype("f4")) for w, b in layers))
+
+
+MEMBERS = (Member(((0, 3),), linear(3)), Member(((3, 6), (0, 3)), linear(6)))
+HEADS_MADE = {
+    "linear": [linear()],
+    "svm": [svm(0.0), svm(0.2)],
+    "dense": [dense()],
+    "vote": [VoteHead(LABELS, MEMBERS, np.array([0.5, 2.0]))],
+    "stack": [StackHead(LABELS, MEMBERS, RNG.normal(size=(3, 6)), RNG.normal(size=3))],
+}
+CASES = [(kind, head) for kind, heads in HEADS_MADE.items() for head in heads]
+
+
+def test_every_kind_is_tested_here():
+    assert set(HEADS_MADE) == set(HEADS)
+
+
+@pytest.mark.parametrize(("kind", "head"), CASES)
+def test_a_head_comes_back_from_disk_and_answers_the_same(kind, head):
+    document, arrays = head_to_document(head)
+    assert document["kind"] == kind
+    again = head_from_document(LABELS, document, load(save(arrays)))
+    features = RNG.normal(size=(40, 6)).astype(np.float32)
+    expected = head.probabilities(features)
+    np.testing.assert_array_equal(again.probabilities(features), expected)
+    assert again.n_features == head.n_features == 6
+    assert expected.shape == (40, 3)
+    np.testing.assert_allclose(expected.sum(axis=1), 1)
+    for i in (0, 17, 39):
+        np.testing.assert_array_equal(head.probabilities(features[i : i + 1])[0], expected[i])
+
+
+@pytest.mark.parametrize(("kind", "head"), CASES)
+def test_a_missing_or_misshapen_array_is_one_line(kind, head):
+    document, arrays = head_to_document(head)
+    for name in arrays:
+        without = {k: v for k, v in arrays.items() if k != name}
+        with pytest.raises(BundleError, match="expected"):
+            head_from_document(LABELS, document, without)
+    last = {"linear": "bias", "svm": "bias", "dense": "out.bias", "vote": "temperatures"}
+    name = last.get(kind, "bias")
+    with pytest.raises(BundleError, match="expected"):
+        head_from_document(LABELS, document, {**arrays, name: arrays[name][:-1]})
+
+
+def test_an_unknown_kind_is_answered_with_the_nearest():
+    with pytest.raises(RegistryError, match="Did you mean 'stack'"):
+        head_from_document(LABELS, {"kind": "stac"}, {})
+
+
+def test_a_vote_is_the_mean_of_calibrated_members():
+    head = HEADS_MADE["vote"][0]
+    features = RNG.normal(size=(5, 6))
+    each = [m.probabilities(features) for m in MEMBERS]
+    raised = [p ** (1 / t) for p, t in zip(each, (0.5, 2.0), strict=True)]
+    expected = np.mean([r / r.sum(axis=1, keepdims=True) for r in raised], axis=0)
+    np.testing.assert_allclose(head.probabilities(features), expected, rtol=1e-9)
+
+
+def test_a_member_sees_its_own_columns_in_its_own_order():
+    member = MEMBERS[1]
+    features = RNG.normal(size=(4, 6))
+    turned = np.concatenate([features[:, 3:], features[:, :3]], axis=1)
+    np.testing.assert_array_equal(member.probabilities(features), member.head.probabilities(turned))
