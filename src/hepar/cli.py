@@ -246,7 +246,7 @@ def compare(
         plan,
         _names(models),
         read_settings([*given, *(settings or [])]),
-        [int(seed) for seed in seeds.split(",") if seed.strip()],
+        seeds,
     )
     page = compare_all(source, out, asked)
     document = json.loads((out / "comparison.json").read_text(encoding="utf-8"))

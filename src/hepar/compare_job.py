@@ -7,6 +7,7 @@ import shutil
 import statistics
 import time
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ def read_plan(
     path: Path | None = None,
     names: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
-    seeds: Sequence[int] = (),
+    seeds: str = "",
 ) -> ComparePlan:
     """Return what to compare.
 
@@ -85,7 +86,7 @@ def read_plan(
             two single models or more, "vote" and "stack" are ensembles of all before them.
             Without a file and names: every network whose weights are found.
         settings: by stage; they win over the base, and models win over them.
-        seeds: of training; () for the file's, or 0.
+        seeds: of training, comma-separated; "" for the file's, or 0.
 
     Raises:
         ConfigError: a name, a key or a member is unknown.
@@ -112,7 +113,24 @@ def read_plan(
         models.append(_model(name, table, base, [model.name for model in models]))
     if not models:
         raise ConfigError("compare: expected models, got none. Name some with --models.")
-    return ComparePlan(tuple(models), tuple(seeds or document.get("seeds", (0,))))
+    folders = Counter(_folder_name(model.name) for model in models)
+    twice = [folder for folder, n in folders.items() if n > 1]
+    if twice:
+        raise ConfigError(
+            f"compare: expected names that make different folders, got two for {twice[0]!r}."
+        )
+    return ComparePlan(tuple(models), _seeds(seeds or document.get("seeds", (0,))))
+
+
+def _seeds(given: Any) -> tuple[int, ...]:
+    items = given.split(",") if isinstance(given, str) else given
+    try:
+        seeds = tuple(int(item) for item in items)
+    except (TypeError, ValueError):
+        seeds = ()
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seeds: expected different whole numbers, as in 0,1,2, got {given!r}.")
+    return seeds
 
 
 def _found() -> list[str]:
@@ -124,6 +142,8 @@ def _named(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return a table for each short name."""
     tables: dict[str, dict[str, Any]] = {}
     for name in names:
+        if name in tables:
+            raise ConfigError(f"--models: expected every model once, got {name!r} twice.")
         if name in {"vote", "stack"}:
             singles = [other for other, table in tables.items() if "members" not in table]
             tables[name] = {"members": singles, "combine": name}
