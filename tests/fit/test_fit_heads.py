@@ -102,3 +102,17 @@ def test_a_constant_feature_does_no_harm():
     head = fit_linear_head(features, codes, patients, LABELS, 1.0)
     assert np.isfinite(head.probabilities(features)).all()
     assert head.scale[0] == 1
+
+
+def test_in_the_span_of_few_rows_the_solution_is_scikit_learns():
+    """More features than rows; both solved far past their usual tolerance."""
+    rng = np.random.default_rng(3)
+    features, codes, patients = cohort()
+    wide = np.concatenate([features, rng.normal(size=(len(codes), 200))], axis=1)
+    head = fit_linear_head(wide, codes, patients, LABELS, 10.0)
+    model = LogisticRegression(C=0.1, max_iter=5000, tol=1e-8)
+    model.fit(
+        (wide - head.mean) / head.scale, codes, sample_weight=sample_weights(codes, patients, 3)
+    )
+    np.testing.assert_allclose(head.weight, model.coef_, atol=2e-3)
+    assert np.abs(head.weight).max() > 0.05

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,6 +77,10 @@ def cross_validate(
     Raises:
         FitError: the training part of a fold lacks a label.
     """
+    import sklearn.linear_model  # noqa: F401 (here, once, and not by several threads at a time)
+    import sklearn.svm
+    from threadpoolctl import threadpool_limits
+
     seen = features if features.ndim == 3 else features[:, np.newaxis]
     places = [split.of(sample) for sample in samples]
     fold = np.array([-1 if place.fold is None else place.fold for place in places])
@@ -82,16 +88,24 @@ def cross_validate(
     patients = np.array([sample.patient_id for sample in samples])
     probabilities = np.zeros((len(samples), len(labels)))
     views = seen.shape[1]
-    for held_out in track([*range(split.folds), -1], "fit folds"):
+
+    def fit(held_out: int) -> Head:
         train = np.flatnonzero((fold != held_out) & (fold >= 0))
-        head = fit_head(
+        return fit_head(
             seen[train].reshape(len(train) * views, -1),
             np.repeat(codes[train], views),
             np.repeat(patients[train], views).tolist(),
             labels,
             config,
         )
-        out = np.flatnonzero(fold == held_out)
-        if len(out):
-            probabilities[out] = mean_over_views(head, seen[out])
+
+    folds = [*range(split.folds), -1]
+    # One BLAS thread a fold: matrices this small take longer to share out than to multiply.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+        for held_out, head in zip(
+            folds, track(pool.map(fit, folds), "fit folds", total=len(folds)), strict=True
+        ):
+            out = np.flatnonzero(fold == held_out)
+            if len(out):
+                probabilities[out] = mean_over_views(head, seen[out])
     return CrossValidation(to_predictions(samples, split, labels, probabilities), head)

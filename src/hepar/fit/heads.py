@@ -65,15 +65,35 @@ def standardisation(features: Floats, weights: Floats) -> tuple[Floats, Floats]:
 def _solve(
     features: Floats, codes: Integers, weights: Floats, penalty: float
 ) -> tuple[Floats, Floats]:
-    """Fit multinomial logistic regression; return weight (k, d) and bias (k,) for k labels."""
+    """Fit multinomial logistic regression; return weight (k, d) and bias (k,) for k labels.
+
+    With fewer rows than features the solution lies in the span of the rows, where it is sought.
+    """
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(C=1 / penalty, max_iter=2000)
-    model.fit(features, codes, sample_weight=weights)
-    weight, bias = model.coef_, model.intercept_
+    if len(features) < features.shape[1]:
+        coordinates, back = _in_span(features)
+        model.fit(coordinates, codes, sample_weight=weights)
+        weight = model.coef_ @ back
+    else:
+        model.fit(features, codes, sample_weight=weights)
+        weight = model.coef_
+    bias = model.intercept_
     if len(weight) == 1:
         weight, bias = np.vstack([-weight, weight]) / 2, np.array([-bias[0], bias[0]]) / 2
     return weight, bias
+
+
+def _in_span(features: Floats) -> tuple[Floats, Floats]:
+    """Return coordinates (n, r) of rows in a basis of their span, and the orthonormal basis (r, d).
+
+    By the eigenvectors of the rows' products: features = coordinates @ basis.
+    """
+    squares, vectors = np.linalg.eigh(features @ features.T)
+    kept = squares > 1e-12 * squares[-1]
+    lengths = np.sqrt(squares[kept])
+    return vectors[:, kept] * lengths, (vectors[:, kept] / lengths).T @ features
 
 
 def fit_linear_head(
