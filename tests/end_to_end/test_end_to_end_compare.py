@@ -180,7 +180,7 @@ def test_short_names_say_what_they_mean():
     assert by_name["small_cnn"].config.finetune.freeze == "none"
     assert by_name["efficientnet_lite0:paper"].config.recipe.name == "paper"
     assert by_name["vote"].members == ("efficientnet_lite0", "efficientnet_lite0:svm", "small_cnn")
-    with pytest.raises(ConfigError, match="Did you mean .paper."):
+    with pytest.raises(ConfigError, match="Did you mean 'paper'"):
         read_plan(names=["vgg16", "vgg16:papr"])
     with pytest.raises(ConfigError, match="got 'vgg16' twice"):
         read_plan(names=["vgg16", "vgg16"])

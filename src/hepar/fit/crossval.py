@@ -78,7 +78,7 @@ def cross_validate(
         FitError: the training part of a fold lacks a label.
     """
     import sklearn.linear_model  # noqa: F401 (here, once, and not by several threads at a time)
-    import sklearn.svm
+    import sklearn.svm  # noqa: F401
     from threadpoolctl import threadpool_limits
 
     seen = features if features.ndim == 3 else features[:, np.newaxis]
