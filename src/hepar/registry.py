@@ -12,6 +12,9 @@ __all__ = ["Registry", "nearest"]
 
 T = TypeVar("T")
 
+_FEW = 12
+"""Names that an error message lists; of more, it says where to see them."""
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return the sentence "Did you mean 'x'?" for the known name closest to `name`, or "".
@@ -22,6 +25,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"Did you mean {close[0]!r}?" if close else ""
+
+
+def renamed(wanted: str, known: Iterable[str]) -> str:
+    """Return the sentence that says which of the known names to rename, or "".
+
+    Example:
+        >>> renamed("patient_id", ["patient", "label"])
+        "Rename 'patient' to 'patient_id'."
+    """
+    close = difflib.get_close_matches(wanted, list(known), n=1, cutoff=0.5)
+    return f"Rename {close[0]!r} to {wanted!r}." if close else ""
 
 
 class Registry(Generic[T]):
@@ -37,8 +51,8 @@ class Registry(Generic[T]):
         ... class Disc: ...
         >>> shapes.get("disk")
         Traceback (most recent call last):
-        hepar.errors.RegistryError: unknown shape 'disk'. Did you mean 'disc'? `hepar shapes` lists all.
-    """  # noqa: E501
+        hepar.errors.RegistryError: unknown shape 'disk'. Did you mean 'disc'? Known: disc.
+    """
 
     def __init__(self, kind: str, how_to_list: str = "") -> None:
         self.kind = kind
@@ -63,7 +77,10 @@ class Registry(Generic[T]):
         try:
             return self._things[name]
         except KeyError:
-            hints = " ".join(filter(None, [nearest(name, self._things), self.how_to_list]))
+            listed = f"Known: {', '.join(self._things)}." if len(self._things) <= _FEW else ""
+            hints = " ".join(
+                filter(None, [nearest(name, self._things), listed or self.how_to_list])
+            )
             raise RegistryError(f"unknown {self.kind} {name!r}. {hints}".rstrip()) from None
 
     def __iter__(self) -> Iterator[str]:

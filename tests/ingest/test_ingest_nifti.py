@@ -170,3 +170,52 @@ def test_a_series_over_time_and_an_oblique_volume_are_refused(tmp_path, hu):
     nibabel.save(nibabel.Nifti1Image(hu, affine), tmp_path / "o.nii")
     with pytest.raises(RefusedFileError, match="got 30 degrees"):
         load_volume(tmp_path / "o.nii", IngestConfig())
+
+
+def moved(path, change):
+    """Save a volume again with another affine."""
+    import nibabel
+
+    image = nibabel.load(path)
+    affine = image.affine.copy()
+    change(affine)
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), affine), path)
+
+
+@pytest.mark.parametrize(
+    ("change", "fits"),
+    [
+        (lambda a: None, True),
+        (lambda a: a.__setitem__((slice(3), 3), a[:3, 3] + 0.01), True),
+        (lambda a: a.__setitem__((0, 3), a[0, 3] + 30.0), False),
+        (lambda a: a.__setitem__((slice(3), 0), -a[:3, 0]), False),
+    ],
+)
+def test_a_mask_that_lies_elsewhere_is_refused(tmp_path, make_nifti, hu, change, fits):
+    make_nifti(tmp_path / "p1.nii.gz", hu)
+    make_nifti(tmp_path / "p1_mask.nii.gz", np.ones(hu.shape, np.uint8))
+    moved(tmp_path / "p1_mask.nii.gz", change)
+    if fits:
+        assert len(ingest(tmp_path, IngestConfig(patients_unknown=True))) == hu.shape[0]
+        return
+    with pytest.raises(IngestError, match=r"the mask where the image is, got it [\d.]+ mm away"):
+        ingest(tmp_path, IngestConfig(patients_unknown=True))
+
+
+def test_pictures_and_volumes_with_masks_of_their_own_values_go_in_one_call(
+    tmp_path, make_nifti, make_png, hu
+):
+    make_nifti(tmp_path / "v" / "p1.nii.gz", hu)
+    tissue = np.ones(hu.shape, np.uint8)
+    tissue[0, 0, 0] = 2
+    make_nifti(tmp_path / "v" / "p1_mask.nii.gz", tissue)
+    make_png(tmp_path / "x.png", np.zeros((1, 3), np.uint8))
+    make_png(tmp_path / "m.png", np.array([[0, 127, 255]], np.uint8))
+    (tmp_path / "t.csv").write_text("path,patient_id,mask\nx.png,P,m.png\n")
+    manifest = ingest_files([tmp_path / "v", tmp_path / "t.csv"], IngestConfig())
+    for sample, one in zip(manifest.samples, read_slices(manifest, manifest.samples), strict=True):
+        if sample.kind == "picture":
+            assert one.mask.tolist() == [[0, 1, 2]]
+        else:
+            np.testing.assert_array_equal(one.mask, tissue[sample.slice_index])
+    assert len(manifest) == 1 + hu.shape[0]

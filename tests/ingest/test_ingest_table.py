@@ -29,10 +29,10 @@ def test_a_folder_and_its_table_give_the_same_manifest(tmp_path, make_png):
 
 def test_a_missing_column_is_refused_with_the_nearest(tmp_path):
     with pytest.raises(
-        IngestError, match=r"'path', got file_path, label.*Did you mean 'file_path'"
+        IngestError, match=r"'path', got file_path, label.*Rename 'file_path' to 'path'"
     ):
         ingest(table(tmp_path, "file_path,label\nx.png,a\n"), IngestConfig())
-    with pytest.raises(IngestError, match=r"'label'.*Did you mean 'labels'"):
+    with pytest.raises(IngestError, match=r"'label'.*Rename 'labels' to 'label'"):
         ingest(table(tmp_path, "path,labels\nx.png,a\n"), IngestConfig())
 
 
@@ -186,3 +186,57 @@ def test_a_labels_tables_other_columns_go_along_but_not_those_that_name_a_person
     manifest = ingest(tmp_path / "in", IngestConfig(labels_csv=str(table)))
     assert dict(manifest.samples[0].extra) == {"phase": "arterial"}
     assert [f.code for f in manifest.findings if f.code == "personal-column"]
+
+
+def test_masks_stored_with_loss_are_refused_with_what_they_hold():
+    ramp = dict.fromkeys(range(256), 3) | {0: 900, 127: 400, 255: 300}
+    with pytest.raises(
+        IngestError, match=r"got 255 values, most pixels 1 or 127 or 255: .*loss.*PNG"
+    ):
+        infer_mask_values([ramp])
+
+
+def test_a_header_of_other_names_is_told_what_to_rename(tmp_path, make_png):
+    make_png(tmp_path / "x.png")
+    (tmp_path / "labels.csv").write_text("patient,label\nP,a\n")
+    config = IngestConfig(labels_csv=str(tmp_path / "labels.csv"))
+    with pytest.raises(IngestError, match=r"got patient, label\. Rename 'patient' to 'patient_id'"):
+        ingest(tmp_path / "x.png", config)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        (r"(Q\d+)", r"no match in 2 of 2 \(first: 'P1_a.png'\)"),
+        (r"(P1)", r"no match in 1 of 2 \(first: 'P2_a.png'\)"),
+        (r"P1", "expected a group that is the patient_id"),
+        (r"(P1", "expected a regular expression"),
+    ],
+)
+def test_a_pattern_that_does_not_fit_says_where(tmp_path, make_png, pattern, message):
+    for name in ("P1_a", "P2_a"):
+        make_png(tmp_path / f"{name}.png")
+    source = table(tmp_path, "path,label\nP1_a.png,a\nP2_a.png,b\n")
+    with pytest.raises(IngestError, match=message):
+        ingest(source, IngestConfig(patient_pattern=pattern))
+
+
+def test_a_label_whose_files_are_all_refused_is_named(tmp_path, make_png):
+    make_png(tmp_path / "x.png")
+    (tmp_path / "y.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    source = table(tmp_path, "path,label,patient_id\nx.png,a,P\ny.png,benign,Q\n")
+    manifest = ingest(source, IngestConfig())
+    (lost,) = [f for f in manifest.findings if f.code == "label-lost"]
+    assert "expected samples labelled 'benign', got none usable" in lost.message
+    assert "y.png" in lost.message
+
+
+def test_names_with_control_characters_are_refused(tmp_path, make_png):
+    for name in ("x", "y"):
+        make_png(tmp_path / f"{name}.png")
+    source = table(tmp_path, 'path,label,patient_id\nx.png,a,"P\r1"\ny.png,a,P2\n')
+    manifest = ingest(source, IngestConfig())
+    assert [s.patient_id for s in manifest.samples] == ["P2"]
+    (finding,) = manifest.findings
+    assert (finding.code, finding.severity) == ("control-character", "refused")
+    assert r"'P\r1'" in finding.message

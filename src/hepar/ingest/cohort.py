@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,8 +21,10 @@ from hepar.ingest.masks import (
     LIVER_FROM,
     MaskInfo,
     infer_mask_values,
+    join_mask_values,
     parse_mask_values,
     tissue_pixels,
+    values_for,
 )
 from hepar.progress import LOG
 
@@ -40,12 +43,14 @@ class Draft:
             volume can mask.
         shown: (rows, columns) as a person reads them.
         depth: slices in its series; 0 in a picture, which only a picture can mask.
+        corners: of a NIfTI volume with orientation, where it lies; else empty.
     """
 
     sample: Sample
     stored: tuple[int, int]
     shown: tuple[int, int]
     depth: int = 0
+    corners: tuple[tuple[float, ...], ...] = ()
 
 
 def make_manifest(source: Source, config: IngestConfig, *, labelled: bool = True) -> Manifest:
@@ -59,13 +64,13 @@ def make_manifest(source: Source, config: IngestConfig, *, labelled: bool = True
     Raises:
         IngestError: nothing usable is left, patient ids are unknown, or mask values are unclear.
     """
+    find = _patient_finder(config)
     notes = list(source.findings)
     entries = [one for entry in source.entries for one in _files_of(entry)]
     looks = look_at_all(
         [entry.path for entry in entries], "reading", source.root, notes,
         lambda path: look_at(path, config),
     )  # fmt: skip
-    find = _patient_finder(config)
     pairs = [
         (_sample(entry, looks[entry.path], source.root, find), looks[entry.path])
         for entry in entries
@@ -73,12 +78,18 @@ def make_manifest(source: Source, config: IngestConfig, *, labelled: bool = True
     ]
     allow_gaps = config.allow_gaps or source.chosen or not labelled
     drafts = _drafts(pairs, notes, allow_gaps=allow_gaps)
+    drafts = _without_control_characters(drafts, notes)
     drafts = _with_labels(drafts, source, config, notes)
+    named = [entry.label for entry in source.entries] + [draft.sample.label for draft in drafts]
     drafts, values = _with_masks(drafts, source, config, notes)
     found = [draft.sample for draft in drafts]
+    notes += _lost_labels(named, found, notes)
     known = all(sample.patient_id for sample in found)
     samples = _check_patients(
-        found, source.root, may_be_unknown=config.patients_unknown or not labelled
+        found,
+        source.root,
+        may_be_unknown=config.patients_unknown or not labelled,
+        pattern=config.patient_pattern,
     )
     if not samples:
         raise IngestError(f"{source.root}: expected usable CT images, got none {_reasons(notes)}")
@@ -95,6 +106,40 @@ def make_manifest(source: Source, config: IngestConfig, *, labelled: bool = True
         flip_vertical=config.flip_vertical,
         findings=tuple(notes),
     )
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
+
+
+def _without_control_characters(drafts: Sequence[Draft], notes: list[Finding]) -> list[Draft]:
+    """Return the drafts whose names stay on one line; the others are refused."""
+    kept = []
+    for draft in drafts:
+        sample = draft.sample
+        names = (sample.path, sample.patient_id, sample.study_id, sample.series_id, sample.label)
+        odd = next((name for name in names if _CONTROL.search(name)), "")
+        if odd:
+            message = f"expected names without control characters, got {odd!r}. Rename it."
+            notes.append(Finding("control-character", ascii(sample.path), message, "refused"))
+        else:
+            kept.append(draft)
+    return kept
+
+
+def _lost_labels(
+    named: Iterable[str], kept: Iterable[Sample], notes: Sequence[Finding]
+) -> list[Finding]:
+    """Return a finding for each label of which no sample is left."""
+    counts = Counter(label for label in named if label)
+    lost = sorted(set(counts) - {sample.label for sample in kept})
+    return [
+        Finding(
+            "label-lost",
+            f"label {label}",
+            f"expected samples labelled {label!r}, got none usable {_reasons(notes)}",
+        )
+        for label in lost
+    ]
 
 
 def _reasons(notes: Sequence[Finding]) -> str:
@@ -184,6 +229,7 @@ def _volume_drafts(sample: Sample, volume: Volume, notes: list[Finding]) -> list
             stored=(0, 0),
             shown=(rows, columns),
             depth=depth,
+            corners=volume.corners,
         )
         for index, frame in enumerate(volume.frames)
     ]
@@ -218,15 +264,14 @@ def _with_masks(
     )  # fmt: skip
     if not masks:
         return [draft for draft in drafts if not draft.sample.mask], {}
-    values = parse_mask_values(config.mask_values) or infer_mask_values(
-        counts for info in masks.values() for counts in info.counts
+    values = parse_mask_values(config.mask_values) or join_mask_values(
+        *(_inferred(masks.values(), is_volume=is_volume) for is_volume in (False, True))
     )
-    if LIVER_FROM in values and not config.mask_values:
+    if any(name.endswith(LIVER_FROM) for name in values) and not config.mask_values:
         notes.append(
             Finding(
                 "smoothed-masks", "masks",
-                f"expected two values, got a ramp to 255; values from {values[LIVER_FROM]} up "
-                "are taken as liver.",
+                "expected two values, got a ramp to 255; values from 128 up are taken as liver.",
             )
         )  # fmt: skip
     kept: list[Draft] = []
@@ -243,8 +288,14 @@ def _with_masks(
                 f"expected a mask of {_mask_shape(draft, info)} pixels, got {info.shape} in "
                 f"{draft.sample.mask}. Masks are never resampled."
             )
+        elif apart := _apart(draft, info):
+            refused[draft.sample.path] = (
+                f"expected the mask where the image is, got {apart} in {draft.sample.mask}. "
+                "Resample it onto the image, or correct its affine."
+            )
         else:
-            masked = _masked(draft.sample, info, values)
+            own = values_for(values, is_volume=info.is_volume)
+            masked = _masked(draft.sample, info, own)
             if masked is None:
                 outside[draft.sample.mask] += 1
             else:
@@ -257,6 +308,22 @@ def _with_masks(
         for path, n in outside.items()
     ]
     return kept, values
+
+
+def _inferred(masks: Iterable[MaskInfo], *, is_volume: bool) -> dict[str, int]:
+    """Return what the masks of one kind mean, {} where there are none."""
+    chosen = [info for info in masks if info.is_volume == is_volume]
+    return infer_mask_values(c for info in chosen for c in info.counts) if chosen else {}
+
+
+def _apart(draft: Draft, info: MaskInfo) -> str:
+    """Return how far a mask volume lies from its image volume, "" within half a voxel."""
+    if not draft.corners or not info.corners:
+        return ""
+    pairs = zip(draft.corners, info.corners, strict=True)
+    distance = max(math.dist(one, other) for one, other in pairs)
+    spacing = draft.sample.spacing_mm or (1.0,)
+    return f"it {distance:.1f} mm away" if distance > 0.5 * min(spacing) else ""
 
 
 def _mask_shape(draft: Draft, info: MaskInfo) -> tuple[int, ...]:
@@ -323,9 +390,17 @@ def _patient_finder(config: IngestConfig) -> Callable[[str], str]:
     return find
 
 
-def _check_patients(samples: Sequence[Sample], root: Path, *, may_be_unknown: bool) -> list[Sample]:
+def _check_patients(
+    samples: Sequence[Sample], root: Path, *, may_be_unknown: bool, pattern: str
+) -> list[Sample]:
     """Return samples that all have a patient_id; an unknown one is refused, or stood in for."""
     unknown = [sample.sample_id for sample in samples if not sample.patient_id]
+    if unknown and pattern and not may_be_unknown:
+        raise IngestError(
+            f"--patient-pattern {pattern!r}: expected group 1 to be the patient in every path, got "
+            f"no match in {len(unknown)} of {len(samples)} (first: {unknown[0]!r}). Correct the "
+            "pattern; it is searched in the path as shown."
+        )
     if unknown and not may_be_unknown:
         raise IngestError(
             f"{root}: expected a patient_id for every sample, got none for {len(unknown)} of "

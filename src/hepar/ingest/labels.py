@@ -11,7 +11,7 @@ from hepar.data import Finding, Sample
 from hepar.errors import IngestError
 from hepar.ingest.files import name_of
 from hepar.ingest.table import other_columns, read_rows
-from hepar.registry import nearest
+from hepar.registry import renamed
 
 __all__ = ["find_labels_table", "join_labels"]
 
@@ -49,12 +49,12 @@ def join_labels(
     if not key:
         raise IngestError(
             f"{table}: expected a column patient_id, study_id or series_id, got "
-            f"{', '.join(columns) or 'none'}. {nearest('patient_id', columns)}".rstrip()
+            f"{', '.join(columns) or 'none'}. {renamed('patient_id', columns)}".rstrip()
         )
     if config.label_column not in columns and "mask" not in columns:
         raise IngestError(
             f"{table}: expected a column {config.label_column!r}, got {', '.join(columns)}. "
-            f"{nearest(config.label_column, columns)}".rstrip()
+            f"{renamed(config.label_column, columns)}".rstrip()
         )
     kept, findings = other_columns(columns, table, config)
     said: dict[str, tuple[str, str, dict[str, str]]] = {}

@@ -43,6 +43,7 @@ class Volume:
     frames: tuple[int, ...]
     spacing_mm: tuple[float, float, float]
     has_orientation: bool
+    corners: tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +75,12 @@ def look_at_all(
 
     unique = list(dict.fromkeys(paths))
     found: dict[Path, Looked] = {}
+    first = {path: safe(path) for path in unique[:1]}  # readers are imported here, by one thread
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for path, result in track(
-            zip(unique, pool.map(safe, unique), strict=True), what, total=len(unique)
+            zip(unique, pool.map(lambda path: first.get(path) or safe(path), unique), strict=True),
+            what,
+            total=len(unique),
         ):
             if isinstance(result, Finding):
                 notes.append(result)
@@ -99,18 +103,22 @@ def look_at(path: Path, config: IngestConfig) -> Look:
     if kind == "nifti":
         volume = load_volume(path, config)
         check_hu(volume)
-        known = volume.has_orientation
-        return Look(
-            sha256_file(path), Volume(volume.shape, volume.frames, volume.spacing_mm, known)
+        found = Volume(
+            volume.shape,
+            volume.frames,
+            volume.spacing_mm,
+            volume.has_orientation,
+            volume.corners,
         )
+        return Look(sha256_file(path), found)
     if kind != "picture":
         raise RefusedFileError(
             "not-an-image", "expected a picture, DICOM or NIfTI file, got something else.",
             "set-aside",
         )  # fmt: skip
     pixels = read_picture(path, config)
-    found = Picture(pixels.shape[0], pixels.shape[1], has_colour(pixels))
-    return Look(sha256_file(path), found)
+    picture = Picture(pixels.shape[0], pixels.shape[1], has_colour(pixels))
+    return Look(sha256_file(path), picture)
 
 
 def look_at_mask(path: Path, config: IngestConfig) -> MaskInfo:
@@ -123,7 +131,15 @@ def look_at_mask(path: Path, config: IngestConfig) -> MaskInfo:
         volume = load_volume(path, config)
         counts = tuple(count_values(volume.code_slice(frame)) for frame in volume.frames)
         _, rows, columns = volume.shape
-        return MaskInfo(sha256_file(path), rows, columns, volume.frames, counts, is_volume=True)
+        return MaskInfo(
+            sha256_file(path),
+            rows,
+            columns,
+            volume.frames,
+            counts,
+            is_volume=True,
+            corners=volume.corners,
+        )
     codes = read_mask_picture(path, config)
     rows, columns = codes.shape
     return MaskInfo(sha256_file(path), rows, columns, (0,), (count_values(codes),))

@@ -23,15 +23,20 @@ __all__ = [
     "canonical_mask",
     "count_values",
     "infer_mask_values",
+    "join_mask_values",
     "mask_codes",
     "parse_mask_values",
     "read_mask_picture",
     "tissue_pixels",
+    "values_for",
 ]
 
 RED = 0xFF0000
 LIVER_FROM = "liver_from"
 """Key of `mask_values` where every value from this one up is liver: a smoothed binary mask."""
+
+VOLUME = "volume:"
+"""Prefix of the keys of `mask_values` for volumes, where pictures mean other things by theirs."""
 
 _MEANINGS = {"liver": LIVER, "lesion": LESION, LIVER_FROM: LIVER}
 _SMOOTH = 16
@@ -48,6 +53,7 @@ class MaskInfo:
         frames: index in the file of every slice from the feet up; (0,) in a picture.
         counts: pixels of each value, by slice in that same order.
         is_volume: False for a picture.
+        corners: of a volume with orientation, where it lies: see `NiftiVolume.corners`.
     """
 
     sha256: str
@@ -56,6 +62,7 @@ class MaskInfo:
     frames: tuple[int, ...]
     counts: tuple[Mapping[int, int], ...]
     is_volume: bool = False
+    corners: tuple[tuple[float, ...], ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -138,11 +145,42 @@ def infer_mask_values(counts: Iterable[Mapping[int, int]]) -> dict[str, int]:
     ramp = len(found) > _SMOOTH and found[-1] == 255
     if ramp and 2 * total[255] > sum(total[value] for value in found):
         return {LIVER_FROM: 128}
-    shown = ", ".join(str(value) for value in found[:12]) + (", ..." if len(found) > 12 else "")
     raise IngestError(
         "masks: expected the values 0 and 1 (liver) and 2 (lesion), 127 and 255, or one value "
-        f"alone, got {shown}. Say what they mean with mask_values, as in liver=5."
+        f"alone, got {_shown(found, total)} Say what they mean, as in "
+        "--set ingest.mask_values=liver=127,lesion=255, or liver=5 for TotalSegmentator."
     )
+
+
+def _shown(found: list[int], total: Counter[int]) -> str:
+    """Return the values of masks in words; of many, those that most pixels have."""
+    if len(found) <= _SMOOTH or found[-1] < 128:
+        return ", ".join(map(str, found[:12])) + (", ..." if len(found) > 12 else ".")
+    most = sorted(value for value, _ in total.most_common(4) if value)[:3]
+    return (
+        f"{len(found)} values, most pixels {' or '.join(map(str, most))}: smoothed, or stored with "
+        "loss. Masks must be stored without, as PNG."
+    )
+
+
+def join_mask_values(pictures: Mapping[str, int], volumes: Mapping[str, int]) -> dict[str, int]:
+    """Return one mapping that `values_for` takes apart again; either may be empty."""
+    if not pictures or not volumes or pictures == volumes:
+        return dict(pictures or volumes)
+    return {**pictures, **{VOLUME + name: value for name, value in volumes.items()}}
+
+
+def values_for(values: Mapping[str, int], *, is_volume: bool) -> dict[str, int]:
+    """Return what the values of pictures, or of volumes, mean.
+
+    Example:
+        >>> values_for({"liver": 127, "volume:liver": 1}, is_volume=True)
+        {'liver': 1}
+    """
+    own = {k.removeprefix(VOLUME): v for k, v in values.items() if k.startswith(VOLUME)}
+    if is_volume and own:
+        return own
+    return {name: value for name, value in values.items() if not name.startswith(VOLUME)}
 
 
 def canonical_mask(codes: NDArray[Any], values: Mapping[str, int]) -> NDArray[np.uint8]:

@@ -48,6 +48,8 @@ class NiftiVolume:
         slope: stored values times `slope` plus `intercept` are HU.
         intercept: in HU.
         has_orientation: False where the header leaves the orientation open.
+        corners: where voxel (0, 0, 0) and the last voxels along z, y and x lie, in hepar's order,
+            in mm to the patient's right, front and head; empty without orientation.
     """
 
     voxels: NDArray[Any]
@@ -57,6 +59,7 @@ class NiftiVolume:
     slope: float
     intercept: float
     has_orientation: bool
+    corners: tuple[tuple[float, ...], ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -165,11 +168,32 @@ def _load(stream: IO[bytes], config: IngestConfig) -> NiftiVolume:
         has_orientation=coded,
         **_lie(affine),
     )
+    if coded:
+        volume = replace(volume, corners=_corners(affine, shape, volume.axes, volume.flips))
     _, rows, columns = (shape[axis] for axis in volume.axes)
     check_pixels(rows, columns, config)
     read_exactly(stream, max(0, offset - len(head)))
     data = read_exactly(stream, n_bytes)
     return replace(volume, voxels=np.frombuffer(data, dtype).reshape(shape, order="F"))
+
+
+def _corners(
+    affine: NDArray[np.float64],
+    shape: tuple[int, ...],
+    axes: tuple[int, int, int],
+    flips: tuple[bool, bool, bool],
+) -> tuple[tuple[float, ...], ...]:
+    """Return where the first voxel and the last along z, y and x lie, in hepar's order."""
+    first = np.zeros(3)
+    for axis, flipped in zip(axes, flips, strict=True):
+        first[axis] = shape[axis] - 1 if flipped else 0
+    ends = [first]
+    for axis, flipped in zip(axes, flips, strict=True):
+        end = first.copy()
+        end[axis] = 0 if flipped else shape[axis] - 1
+        ends.append(end)
+    places = np.array(ends) @ affine[:3, :3].T + affine[:3, 3]
+    return tuple(tuple(float(v) for v in place) for place in places)
 
 
 def _lie(affine: NDArray[np.float64]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from hepar.errors import IngestError
 from hepar.ingest.bounds import RefusedFileError
 from hepar.ingest.dicom_pixels import read_dicom_slice
 from hepar.ingest.files import sniff
-from hepar.ingest.masks import canonical_mask, read_mask_picture
+from hepar.ingest.masks import canonical_mask, read_mask_picture, values_for
 from hepar.ingest.nifti import recent_volume
 from hepar.ingest.pictures import read_picture, to_grey
 
@@ -63,10 +63,11 @@ def _read(manifest: Manifest, sample: Sample, config: IngestConfig) -> Slice:
         mask_path = manifest.root / sample.mask
         if sniff(mask_path) == "nifti":
             codes = recent_volume(mask_path, config).code_slice(sample.mask_frame)
-            mask = canonical_mask(codes, manifest.mask_values)
+            mask = canonical_mask(codes, values_for(manifest.mask_values, is_volume=True))
         else:
             codes = read_mask_picture(mask_path, config)
-            mask = stand(canonical_mask(codes, manifest.mask_values))
+            values = values_for(manifest.mask_values, is_volume=False)
+            mask = stand(canonical_mask(codes, values))
     spacing = sample.spacing_mm
     return Slice(stand(pixels), kind, mask, spacing and spacing[1:])
 

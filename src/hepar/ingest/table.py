@@ -12,7 +12,7 @@ from hepar.data import Finding
 from hepar.data.manifest import COLUMNS
 from hepar.errors import IngestError
 from hepar.ingest.files import Entry, Source
-from hepar.registry import nearest
+from hepar.registry import renamed
 
 __all__ = ["other_columns", "read_rows", "read_table"]
 
@@ -88,7 +88,7 @@ def read_table(path: Path, config: IngestConfig, *, labelled: bool = True) -> So
         if name not in columns:
             raise IngestError(
                 f"{path}: expected a column {name!r}, got {', '.join(columns) or 'none'}. "
-                f"{nearest(name, columns) or 'Add it.'}"
+                f"{renamed(name, columns) or 'Add it.'}"
             )
     if not rows:
         raise IngestError(f"{path}: expected at least one row, got none.")
