@@ -185,7 +185,7 @@ def moved(path, change):
 @pytest.mark.parametrize(
     ("change", "fits"),
     [
-        (lambda a: None, True),
+        (lambda _: None, True),
         (lambda a: a.__setitem__((slice(3), 3), a[:3, 3] + 0.01), True),
         (lambda a: a.__setitem__((0, 3), a[0, 3] + 30.0), False),
         (lambda a: a.__setitem__((slice(3), 0), -a[:3, 0]), False),
