@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from bench_data import inputs, memory
+from bench_train import comparison, prefix, ways
 from hepar.backbone import BACKBONES, Network, find_weights
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
@@ -264,7 +265,7 @@ def network_row(name: str, times: Mapping[str, float]) -> str:
     )
 
 
-SECTIONS: Sequence[Callable[[int], str]] = (networks, inputs, memory)
+SECTIONS: Sequence[Callable[[int], str]] = (networks, inputs, memory, prefix, comparison, ways)
 
 
 def machine() -> str:
@@ -279,11 +280,24 @@ def machine() -> str:
     return f"{cpu}, {os.cpu_count()} cores; Python {platform.python_version()}; {versions}; {day}."
 
 
+def with_sections(old: Path | None, head: str, made: Sequence[str]) -> list[str]:
+    """Return the parts of a page: new sections take the place of old ones of the same title."""
+    if old is None or not old.is_file():
+        return [head, *made]
+    head, *others = old.read_text(encoding="utf-8").strip().split("\n\n## ")
+    parts = {part.partition("\n")[0]: f"## {part}" for part in others}
+    parts |= {part.partition("\n")[0].removeprefix("## "): part for part in made}
+    return [head, *parts.values()]
+
+
 def main() -> int:
     """Measure every section and write the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=9, help="calls of each contestant")
     parser.add_argument("--to", type=Path, default=PAGE, help="page to write")
+    parser.add_argument(
+        "--only", default="", help="comma-separated sections; the page keeps the others"
+    )
     parser.add_argument("--work", default="", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work:
@@ -293,7 +307,10 @@ def main() -> int:
         "# Benchmarks\n\nWritten by `make bench`; medians of "
         f"{arguments.rounds} rounds.\n\n{machine()}"
     )
-    page = [head, *(section(arguments.rounds) for section in SECTIONS)]
+    wanted = [name for name in arguments.only.split(",") if name]
+    chosen = [section for section in SECTIONS if not wanted or section.__name__ in wanted]
+    made = [section(arguments.rounds) for section in chosen]
+    page = with_sections(arguments.to if wanted else None, head, made)
     arguments.to.parent.mkdir(parents=True, exist_ok=True)
     arguments.to.write_text("\n\n".join(page) + "\n", encoding="utf-8")
     sys.stdout.write(f"{arguments.to}\n")
