@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shlex
@@ -15,7 +16,7 @@ from typing import Any
 from hepar.backbone import BACKBONES, BackboneSpec, Weights, find_weights
 from hepar.config import RunConfig
 from hepar.data import Finding, Manifest, read_manifest, write_manifest
-from hepar.errors import BackboneError, ConfigError, FitError
+from hepar.errors import BackboneError, ConfigError, FitError, HeparError, IngestError
 from hepar.fit import HEAD_KINDS
 from hepar.fit.workers import barrier, rank
 from hepar.ledger import Ledger
@@ -127,6 +128,8 @@ def _as_images(manifest: Manifest) -> Manifest:
 def _ingest(source: Path, ledger: Ledger, config: RunConfig) -> Manifest:
     from hepar.ingest import ingest
 
+    if not source.exists():
+        raise IngestError(f"{source}: expected a folder, table or image, got nothing there.")
     path = ledger.folder / "manifest.csv"
 
     def work() -> None:
@@ -206,7 +209,12 @@ def prepare(
     Returns:
         The cohort, and each model's networks.
     """
-    manifest = _ingest(source, ledger, configs[0])
+    try:
+        manifest = _ingest(source, ledger, configs[0])
+    except HeparError:
+        with contextlib.suppress(OSError):  # only an empty folder is removed
+            ledger.folder.rmdir()
+        raise
     plans = [plan(manifest, config) for config in configs]
     if any(part.recipe.needs_mask for parts in plans for part in parts):
         manifest = _without_liver(manifest)
@@ -458,9 +466,12 @@ def check(config: RunConfig) -> None:
     """Refuse what cannot work before any file is read.
 
     Raises:
-        HeparError: a name is unknown, or weights cannot be found.
+        HeparError: a name is unknown, a value makes no sense, or weights cannot be found.
     """
+    from hepar.ingest import check_config
     from hepar.preprocess import RECIPES
+
+    check_config(config.ingest)
 
     for name in config.backbone.name.split("+"):
         BACKBONES.get(name).frozen_prefixes(config.finetune.freeze)
@@ -482,8 +493,13 @@ def check(config: RunConfig) -> None:
             "split: expected 2 folds or more and a test share from 0 to 0.9, got "
             f"folds={config.split.folds}, test={config.split.test}."
         )
-    if config.head.views < 1:
-        raise ConfigError(f"head.views: expected 1 or more, got {config.head.views}.")
+    for where, number, least in (
+        ("head.views", config.head.views, 1),
+        ("head.top_k", config.head.top_k, 1),
+        ("head.inner_folds", config.head.inner_folds, 2),
+    ):
+        if number < least:
+            raise ConfigError(f"{where}: expected {least} or more, got {number}.")
 
 
 def new_ledger(out: Path, command: str = "") -> Ledger:

@@ -342,7 +342,7 @@ def test_labels_of_one_key_that_differ_are_refused(tmp_path, make_dicom):
     with pytest.raises(IngestError, match="one row for patient_id P1, got two"):
         ingest(tmp_path, PLAIN)
     (tmp_path / "labels.csv").write_text("patientid,label\nP1,a\n")
-    with pytest.raises(IngestError, match="Rename 'patientid' to 'patient_id'"):
+    with pytest.raises(IngestError, match="Rename 'patientid' to patient_id"):
         ingest(tmp_path, PLAIN)
 
 

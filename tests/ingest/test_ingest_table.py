@@ -5,8 +5,8 @@ import pytest
 
 from hepar.config import IngestConfig
 from hepar.data import read_manifest, write_manifest
-from hepar.errors import IngestError
-from hepar.ingest import ingest, read_slices
+from hepar.errors import HeparError, IngestError
+from hepar.ingest import ingest, ingest_files, read_slices
 from hepar.ingest.masks import infer_mask_values, parse_mask_values
 from hepar.provenance import stamp
 
@@ -196,19 +196,20 @@ def test_masks_stored_with_loss_are_refused_with_what_they_hold():
         infer_mask_values([ramp])
 
 
-def test_a_header_of_other_names_is_told_what_to_rename(tmp_path, make_png):
+@pytest.mark.parametrize("name", ["patient", "id", "Subject", "case_no", "PID"])
+def test_a_labels_table_of_other_names_is_told_what_to_rename(tmp_path, make_png, name):
     make_png(tmp_path / "x.png")
-    (tmp_path / "labels.csv").write_text("patient,label\nP,a\n")
+    (tmp_path / "labels.csv").write_text(f"{name},label\nP,a\n")
     config = IngestConfig(labels_csv=str(tmp_path / "labels.csv"))
-    with pytest.raises(IngestError, match=r"got patient, label\. Rename 'patient' to 'patient_id'"):
+    with pytest.raises(IngestError, match=rf"got {name}, label\. Rename '{name}' to patient_id"):
         ingest(tmp_path / "x.png", config)
 
 
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        (r"(Q\d+)", r"no match in 2 of 2 \(first: 'P1_a.png'\)"),
-        (r"(P1)", r"no match in 1 of 2 \(first: 'P2_a.png'\)"),
+        (r"(Q\d+)", r"group 1 is the patient_id, got 0 of 2 paths matched \(first: 'P1_a.png'\)"),
+        (r"(P1)", r"none for 1 of 2 \(first: P2_a.png\).*Correct --patient-pattern '\(P1\)'"),
         (r"P1", "expected a group that is the patient_id"),
         (r"(P1", "expected a regular expression"),
     ],
@@ -240,3 +241,52 @@ def test_names_with_control_characters_are_refused(tmp_path, make_png):
     (finding,) = manifest.findings
     assert (finding.code, finding.severity) == ("control-character", "refused")
     assert r"'P\r1'" in finding.message
+
+
+def test_a_table_whose_ids_have_another_name_is_told_what_to_rename(tmp_path, make_png):
+    make_png(tmp_path / "x.png")
+    source = table(tmp_path, "path,label,subject,age\nx.png,a,P1,61\n")
+    with pytest.raises(IngestError, match=r"Rename the column 'subject' to patient_id if"):
+        ingest(source, IngestConfig())
+    manifest = ingest(source, IngestConfig(patients_unknown=True))
+    assert [(f.code, f.message) for f in manifest.findings] == [
+        ("id-column", "'subject' is not read as an id; rename it if it is.")
+    ]
+
+
+def test_a_pattern_that_fits_some_paths_is_a_finding_where_patients_may_be_unknown(
+    tmp_path, make_png
+):
+    for name in ("P1_a", "P2_a", "P3_a"):
+        make_png(tmp_path / "a" / f"{name}.png")
+    config = IngestConfig(patient_pattern="(P1)", patients_unknown=True)
+    (finding,) = ingest(tmp_path, config).findings
+    assert finding.code == "pattern"
+    assert "none in 2 of 3 (first: 'a/P2_a.png')" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (IngestConfig(patient_pattern="(P1"), "expected a regular expression"),
+        (IngestConfig(patient_pattern="P1"), "expected a group"),
+        (IngestConfig(mask_values="kidney=2"), "liver=VALUE"),
+        (IngestConfig(label_order="a,b,a"), r"none twice .*got \['a', 'b', 'a'\]"),
+        (IngestConfig(label_order="a,"), "none empty"),
+    ],
+)
+def test_settings_are_refused_before_the_source_is_looked_at(tmp_path, config, message):
+    for read in (ingest, lambda path, config: ingest_files([path], config)):
+        with pytest.raises(HeparError, match=message):
+            read(tmp_path / "nowhere", config)
+
+
+def test_a_pattern_or_an_order_that_cannot_fit_is_refused_before_any_pixel_is_read(
+    tmp_path, make_png, monkeypatch
+):
+    make_png(tmp_path / "b" / "x.png")
+    monkeypatch.setattr("hepar.ingest.cohort.look_at_all", None)
+    with pytest.raises(HeparError, match="0 of 1 paths"):
+        ingest(tmp_path, IngestConfig(patient_pattern="(Q)"))
+    with pytest.raises(HeparError, match=r"label 'b': expected one of \['a', 'c'\]"):
+        ingest(tmp_path, IngestConfig(patients_unknown=True, label_order="a,c"))

@@ -44,13 +44,23 @@ class LabelSet:
     def __post_init__(self) -> None:
         if len(set(self.names)) != len(self.names) or "" in self.names:
             raise DataError(
-                f"labels: expected unique names that are not empty, got {list(self.names)}."
+                f"labels: expected names in order of severity, none twice and none empty, got "
+                f"{list(self.names)}."
             )
 
     @classmethod
     def infer(cls, labels: Iterable[str]) -> LabelSet:
         """Order the labels that occur by what their names say, then by alphabet."""
         return cls(tuple(sorted({label for label in labels if label}, key=_severity)))
+
+    @classmethod
+    def parse(cls, text: str) -> LabelSet:
+        """Return the labels of a text such as "normal, benign, malignant", in that order.
+
+        Raises:
+            DataError: a name is empty or occurs twice.
+        """
+        return cls(tuple(name.strip() for name in text.split(",")))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -71,6 +81,15 @@ class LabelSet:
                 f"label {label!r}: expected one of {list(self.names)}. "
                 f"{nearest(label, self.names)}".rstrip()
             ) from None
+
+    def check(self, labels: Iterable[str]) -> None:
+        """Refuse labels that are not in the set; "" stands for none.
+
+        Raises:
+            DataError: as `index`.
+        """
+        for label in sorted(set(labels) - {""}):
+            self.index(label)
 
     def most_severe(self, labels: Iterable[str]) -> str:
         """Return the label of highest severity among those that occur."""

@@ -47,6 +47,7 @@ class Manifest:
         patients_known: False where patient ids are unknown and every image stands for a patient.
         mask_values: the value of "liver" and, where lesions are drawn, of "lesion" in mask files; a
             colour is 0xRRGGBB, and "liver_from" is the least value of liver in a smoothed mask.
+            Where NIfTI masks have values of their own, those stand under "volume:liver" and so on.
         flip_vertical: True where pictures are stored upside down.
         findings: what ingest noticed.
 
@@ -74,8 +75,7 @@ class Manifest:
                 f"manifest: expected every sample_id once, got {twice[0]!r} {counts[twice[0]]} "
                 f"times ({len(twice)} such). Remove the repeated rows."
             )
-        for label in {sample.label for sample in self.samples} - {""}:
-            self.labels.index(label)
+        self.labels.check(sample.label for sample in self.samples)
 
     def __len__(self) -> int:
         return len(self.samples)

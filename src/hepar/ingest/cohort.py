@@ -26,6 +26,7 @@ from hepar.ingest.masks import (
     tissue_pixels,
     values_for,
 )
+from hepar.ingest.patients import check_patients, patient_finder, unmatched
 from hepar.progress import LOG
 
 __all__ = ["make_manifest"]
@@ -64,9 +65,13 @@ def make_manifest(source: Source, config: IngestConfig, *, labelled: bool = True
     Raises:
         IngestError: nothing usable is left, patient ids are unknown, or mask values are unclear.
     """
-    find = _patient_finder(config)
+    find = patient_finder(config)
     notes = list(source.findings)
     entries = [one for entry in source.entries for one in _files_of(entry)]
+    unnamed = [name_of(one.path, source.root) for one in entries if not one.patient_id]
+    notes += unmatched(unnamed, find, config)
+    if labelled and config.label_order:
+        LabelSet.parse(config.label_order).check(entry.label for entry in entries)
     looks = look_at_all(
         [entry.path for entry in entries], "reading", source.root, notes,
         lambda path: look_at(path, config),
@@ -85,12 +90,7 @@ def make_manifest(source: Source, config: IngestConfig, *, labelled: bool = True
     found = [draft.sample for draft in drafts]
     notes += _lost_labels(named, found, notes)
     known = all(sample.patient_id for sample in found)
-    samples = _check_patients(
-        found,
-        source.root,
-        may_be_unknown=config.patients_unknown or not labelled,
-        pattern=config.patient_pattern,
-    )
+    samples = check_patients(found, source.root, config, labelled=labelled)
     if not samples:
         raise IngestError(f"{source.root}: expected usable CT images, got none {_reasons(notes)}")
     if labelled:
@@ -366,59 +366,6 @@ def _with_labels(
     return [replace(draft, sample=sample) for draft, sample in zip(drafts, samples, strict=True)]
 
 
-def _patient_finder(config: IngestConfig) -> Callable[[str], str]:
-    """Return what finds a patient_id in a relative path by `config.patient_pattern`."""
-    if not config.patient_pattern:
-        return lambda _: ""
-    try:
-        pattern = re.compile(config.patient_pattern)
-    except re.error as error:
-        raise IngestError(
-            f"patient_pattern {config.patient_pattern!r}: expected a regular expression, "
-            f"got {error}."
-        ) from None
-    if not pattern.groups:
-        raise IngestError(
-            f"patient_pattern {config.patient_pattern!r}: expected a group that is the patient_id, "
-            "got none. Put it in parentheses, as in '(P[0-9]+)_'."
-        )
-
-    def find(path: str) -> str:
-        match = pattern.search(path)
-        return (match[1] or "") if match else ""
-
-    return find
-
-
-def _check_patients(
-    samples: Sequence[Sample], root: Path, *, may_be_unknown: bool, pattern: str
-) -> list[Sample]:
-    """Return samples that all have a patient_id; an unknown one is refused, or stood in for."""
-    unknown = [sample.sample_id for sample in samples if not sample.patient_id]
-    if unknown and pattern and not may_be_unknown:
-        raise IngestError(
-            f"--patient-pattern {pattern!r}: expected group 1 to be the patient in every path, got "
-            f"no match in {len(unknown)} of {len(samples)} (first: {unknown[0]!r}). Correct the "
-            "pattern; it is searched in the path as shown."
-        )
-    if unknown and not may_be_unknown:
-        raise IngestError(
-            f"{root}: expected a patient_id for every sample, got none for {len(unknown)} of "
-            f"{len(samples)} (first: {unknown[0]}). Slices of one person on both sides of a split "
-            "make any model look right. Add a column patient_id, pass --patient-pattern, or go on "
-            "with --patients-unknown and image-level folds."
-        )
-    return [
-        sample if sample.patient_id else replace(sample, patient_id=_stand_in(sample))
-        for sample in samples
-    ]
-
-
-def _stand_in(sample: Sample) -> str:
-    """Return what stands for an unknown patient: what surely belongs to one person."""
-    return sample.study_id or sample.series_id or sample.sample_id
-
-
 def _unlabelled(samples: Iterable[Sample]) -> list[Finding]:
     counts = Counter(sample.patient_id for sample in samples if not sample.label)
     if len(counts) > 20:
@@ -434,5 +381,5 @@ def _unlabelled(samples: Iterable[Sample]) -> list[Finding]:
 
 def _label_set(samples: Iterable[Sample], config: IngestConfig) -> LabelSet:
     if config.label_order:
-        return LabelSet(tuple(name.strip() for name in config.label_order.split(",")))
+        return LabelSet.parse(config.label_order)
     return LabelSet.infer(sample.label for sample in samples)

@@ -10,6 +10,7 @@ from hepar.config import IngestConfig
 from hepar.data import Finding, Sample
 from hepar.errors import IngestError
 from hepar.ingest.files import name_of
+from hepar.ingest.patients import id_columns
 from hepar.ingest.table import other_columns, read_rows
 from hepar.registry import renamed
 
@@ -24,6 +25,14 @@ def find_labels_table(root: Path, config: IngestConfig) -> Path | None:
         here, there = Path(config.labels_csv), root / config.labels_csv
         return there if there.is_file() and not here.is_file() else here
     return root / "labels.csv" if (root / "labels.csv").is_file() else None
+
+
+def _to_rename(columns: Sequence[str]) -> str:
+    """Return which column to rename to what, where no column says whose the labels are."""
+    name = next(iter(id_columns(columns)), "")
+    if name:
+        return f"Rename {name!r} to patient_id, study_id or series_id, whichever of them it holds."
+    return renamed("patient_id", columns) or "Add one of them."
 
 
 def join_labels(
@@ -49,12 +58,12 @@ def join_labels(
     if not key:
         raise IngestError(
             f"{table}: expected a column patient_id, study_id or series_id, got "
-            f"{', '.join(columns) or 'none'}. {renamed('patient_id', columns)}".rstrip()
+            f"{', '.join(columns) or 'none'}. {_to_rename(columns)}"
         )
     if config.label_column not in columns and "mask" not in columns:
         raise IngestError(
             f"{table}: expected a column {config.label_column!r}, got {', '.join(columns)}. "
-            f"{renamed(config.label_column, columns)}".rstrip()
+            + (renamed(config.label_column, columns) or "Rename the one with the labels to it.")
         )
     kept, findings = other_columns(columns, table, config)
     said: dict[str, tuple[str, str, dict[str, str]]] = {}

@@ -8,18 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from hepar.config import IngestConfig
-from hepar.data import Finding, Manifest
+from hepar.data import Finding, LabelSet, Manifest
 from hepar.errors import IngestError
 from hepar.ingest.cohort import make_manifest
 from hepar.ingest.dicom import read_dicom_tree
 from hepar.ingest.files import Entry, Listing, Source, name_of
 from hepar.ingest.image_folder import read_image_folder
+from hepar.ingest.masks import parse_mask_values
 from hepar.ingest.nifti import read_nifti_tree
+from hepar.ingest.patients import patient_finder
 from hepar.ingest.table import read_table
 from hepar.progress import LOG
 from hepar.registry import Registry
 
-__all__ = ["READERS", "Reader", "ingest", "ingest_files"]
+__all__ = ["READERS", "Reader", "check_config", "ingest", "ingest_files"]
 
 Reader = Callable[[Listing, IngestConfig], Source | None]
 """From what lies on disk to entries, or None where it is not the reader's kind of source."""
@@ -79,6 +81,19 @@ def _with_leftovers(source: Source, listing: Listing) -> Source:
     return replace(source, findings=(*source.findings, *findings))
 
 
+def check_config(config: IngestConfig) -> None:
+    """Refuse what cannot work whatever the source is, before any file is read.
+
+    Raises:
+        IngestError: a pattern or mask values cannot be understood.
+        DataError: a label stands twice in the label order.
+    """
+    patient_finder(config)
+    parse_mask_values(config.mask_values)
+    if config.label_order:
+        LabelSet.parse(config.label_order)
+
+
 def ingest(source: Path, config: IngestConfig) -> Manifest:
     """Return the manifest of a source of labelled CT.
 
@@ -94,6 +109,7 @@ def ingest(source: Path, config: IngestConfig) -> Manifest:
         IngestError: the source is missing or nothing in it is usable, a table lacks a column,
             patient ids are unknown, or mask values are unclear.
     """
+    check_config(config)
     return make_manifest(_open(source, config, labelled=True), config)
 
 
@@ -112,6 +128,7 @@ def ingest_files(paths: Sequence[Path], config: IngestConfig) -> Manifest:
     """
     if not paths:
         raise IngestError("expected at least one file or folder to read, got none.")
+    check_config(config)
     sources = []
     for path in paths:
         if path.is_file() and path.suffix.lower() != ".csv":

@@ -12,6 +12,7 @@ from hepar.data import Finding
 from hepar.data.manifest import COLUMNS
 from hepar.errors import IngestError
 from hepar.ingest.files import Entry, Source
+from hepar.ingest.patients import id_columns
 from hepar.registry import renamed
 
 __all__ = ["other_columns", "read_rows", "read_table"]
@@ -93,6 +94,11 @@ def read_table(path: Path, config: IngestConfig, *, labelled: bool = True) -> So
     if not rows:
         raise IngestError(f"{path}: expected at least one row, got none.")
     kept, findings = other_columns(columns, path, config)
+    if "patient_id" not in columns:
+        findings += [
+            Finding("id-column", path.name, f"{name!r} is not read as an id; rename it if it is.")
+            for name in id_columns(columns)
+        ]
     skipped = set(columns) - set(kept)
     entries = []
     seen: dict[str, Mapping[str, str]] = {}
