@@ -14,6 +14,7 @@ from hepar.data.study import Kind
 from hepar.ingest.bounds import RefusedFileError, jpeg2000_size, jpeg_size
 from hepar.ingest.dicom import DicomHeader, check_header
 from hepar.ingest.dicom_file import Elements, read_elements
+from hepar.ingest.files import IMPORT_LOCK
 
 __all__ = ["check_dicom_slice", "read_dicom_slice"]
 
@@ -154,9 +155,10 @@ def _decode_jpeg(
             "corrupt",
             f"expected compressed pixels of {header.rows} x {header.columns} x 1, got {got}.",
         )
-    from pydicom.encaps import encapsulate
-    from pydicom.pixels.decoders.base import get_decoder
-    from pydicom.uid import UID
+    with IMPORT_LOCK:
+        from pydicom.encaps import encapsulate
+        from pydicom.pixels.decoders.base import get_decoder
+        from pydicom.uid import UID
 
     options: dict[str, Any] = {
         "rows": header.rows,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gzip
 import os
+import threading
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,9 +14,13 @@ from typing import Literal
 
 from hepar.data import Finding
 
-__all__ = ["Entry", "Format", "Listing", "Source", "name_of", "sniff"]
+__all__ = ["IMPORT_LOCK", "Entry", "Format", "Listing", "Source", "name_of", "sniff"]
 
 Format = Literal["picture", "dicom", "nifti", "unknown"]
+
+IMPORT_LOCK = threading.Lock()
+"""Held while a decoder package is imported inside a function: threads that race for a first import
+can be handed half-made modules, and files are read in threads."""
 
 _PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*")
 _BARE_DICOM = (

@@ -75,12 +75,9 @@ def look_at_all(
 
     unique = list(dict.fromkeys(paths))
     found: dict[Path, Looked] = {}
-    first = {path: safe(path) for path in unique[:1]}  # readers are imported here, by one thread
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for path, result in track(
-            zip(unique, pool.map(lambda path: first.get(path) or safe(path), unique), strict=True),
-            what,
-            total=len(unique),
+            zip(unique, pool.map(safe, unique), strict=True), what, total=len(unique)
         ):
             if isinstance(result, Finding):
                 notes.append(result)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from hepar.config import IngestConfig
 from hepar.ingest.bounds import RefusedFileError, check_bytes, check_pixels, read_exactly
 from hepar.ingest.dicom import MAX_TILT_DEGREES
-from hepar.ingest.files import Entry, Listing, Source
+from hepar.ingest.files import IMPORT_LOCK, Entry, Listing, Source
 
 __all__ = ["NiftiVolume", "check_hu", "load_volume", "read_nifti_tree", "recent_volume"]
 
@@ -129,8 +129,9 @@ def load_volume(path: Path, config: IngestConfig) -> NiftiVolume:
 
 
 def _load(stream: IO[bytes], config: IngestConfig) -> NiftiVolume:
-    import nibabel
-    from nibabel.spatialimages import HeaderDataError
+    with IMPORT_LOCK:
+        import nibabel
+        from nibabel.spatialimages import HeaderDataError
 
     head = read_exactly(stream, 348)
     second = 540 in struct.unpack("<I", head[:4]) + struct.unpack(">I", head[:4])
@@ -198,7 +199,8 @@ def _corners(
 
 def _lie(affine: NDArray[np.float64]) -> dict[str, Any]:
     """Return axes, flips and spacing from an affine to the patient's right, front and head."""
-    import nibabel
+    with IMPORT_LOCK:
+        import nibabel
 
     directions = affine[:3, :3]
     lengths = np.linalg.norm(directions, axis=0)

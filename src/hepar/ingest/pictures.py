@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hepar.config import IngestConfig
 from hepar.ingest.bounds import RefusedFileError, check_pixels, jpeg_size, read_bounded
+from hepar.ingest.files import IMPORT_LOCK
 
 __all__ = ["has_colour", "read_picture", "to_grey"]
 
@@ -134,7 +135,8 @@ def _check_tiff(data: bytes, config: IngestConfig) -> None:
 
 
 def _decode_tiff(data: bytes) -> NDArray[Any]:
-    from PIL import Image
+    with IMPORT_LOCK:
+        from PIL import Image
 
     try:
         with Image.open(io.BytesIO(data), formats=["TIFF"]) as opened:
