@@ -103,3 +103,14 @@ def test_a_misfit_names_the_sample(pictures):
     )
     with pytest.raises(RecipeError, match=r"sample 0.png: 8-bit picture, not HU"):
         InputReader(pictures, recipe)([0])
+
+
+def test_images_of_another_kind_than_in_training_are_said(small_bundle, network, pictures):
+    trained_on_hu = replace(liver(small_bundle, pictures), kinds=("hu",))
+    (finding, _) = Predictor(trained_on_hu, (network,)).predict(pictures).findings
+    assert finding.code == "other-kind"
+    assert "6 of 6 slices are pictures, and the bundle was trained and tested on HU" in (
+        finding.message
+    )
+    (only,) = Predictor(liver(small_bundle, pictures), (network,)).predict(pictures).findings
+    assert only.code == "no-liver"

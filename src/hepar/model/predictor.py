@@ -125,7 +125,8 @@ def _findings(
                 "other-kind",
                 f"{strange} of {n} slices",
                 f"{strange} of {n} slices are {'HU' if known == 'pictures' else 'pictures'}, and "
-                f"the bundle was trained on {known} alone: do not trust these answers.",
+                f"the bundle was trained and tested on {known} alone: nobody knows how good these "
+                "answers are.",
             )
         )
     guessed = set().union(*(reader.guessed for reader in readers))
