@@ -171,3 +171,9 @@ def test_all_models_are_tested_against_the_best():
         assert all(r["against"] == "a" and r["difference"] <= 0 for r in family)
     slices = compare_all({"b": both(b), "a": both(a)}, CONFIG, "slice")
     assert {r["test"] for r in slices["tests"]} == {"bootstrap"}
+
+
+def test_images_of_unknown_patients_are_not_tested():
+    a, b, _ = pair()
+    bare = [replace(table, patients_known=False, level="slice") for table in (a, b)]
+    assert paired_bootstrap(*bare, "auroc", CONFIG).reason.startswith("patients are unknown")

@@ -147,6 +147,8 @@ def paired_bootstrap(
     a, b = _aligned(a, b)
     counts = count_by_patient(a), count_by_patient(b)
     own = METRICS.get(metric)
+    if not a.patients_known:
+        return Undefined("patients are unknown, and images of one patient are alike")
     fewest = counts[0].fewest_patients(own, None)
     if fewest < MIN_PATIENTS:
         return Undefined(f"rests on {fewest} patients, and a bootstrap needs {MIN_PATIENTS}")
@@ -212,12 +214,12 @@ def compare_all(
     for name, (slices, patients) in tables.items():
         table = patients if level == "patient" else slices
         chosen[name] = table.select((table.partition == wanted) & (table.reference != ""))
-    order = ("balanced_accuracy", "auroc") if level == "patient" else ("auroc", "accuracy")
+    order = ("balanced_accuracy", "auroc")
     best = max(chosen, key=lambda name: [_value(chosen[name], metric) for metric in order])
     records: list[dict[str, Any]] = []
     others = [name for name in chosen if name != best]
     for test in ("delong", "mcnemar", "bootstrap") if level == "patient" else ("bootstrap",):
-        family = [_test(test, name, best, chosen, config, level) for name in others]
+        family = [_test(test, name, best, chosen, config) for name in others]
         for record, p in zip(family, holm([r["p"] for r in family]), strict=True):
             records.append({**record, "p_holm": p})
     return {"best": best, "tests": records}
@@ -229,7 +231,6 @@ def _test(
     best: str,
     chosen: Mapping[str, Predictions],
     config: EvaluateConfig,
-    level: str,
 ) -> dict[str, Any]:
     """Return one record, of a model against the best."""
     a, b = chosen[name], chosen[best]
@@ -239,8 +240,7 @@ def _test(
     elif test == "mcnemar":
         metric, found = "accuracy", mcnemar(a, b)
     else:
-        metric = "balanced_accuracy" if level == "patient" else "auroc"
-        found = paired_bootstrap(a, b, metric, config)
+        metric, found = "balanced_accuracy", paired_bootstrap(a, b, "balanced_accuracy", config)
     record = {"model": name, "against": best, "test": test, "metric": metric}
     if isinstance(found, Undefined):
         empty = dict.fromkeys(("difference", "low", "high", "p"))
