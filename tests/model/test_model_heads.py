@@ -42,6 +42,7 @@ HEADS_MADE = {
     "stack": [StackHead(LABELS, MEMBERS, RNG.normal(size=(3, 6)), RNG.normal(size=3))],
 }
 CASES = [(kind, head) for kind, heads in HEADS_MADE.items() for head in heads]
+HEADS_ALONE = [head for _, head in CASES]
 
 
 def test_every_kind_is_tested_here():
@@ -63,6 +64,19 @@ def test_a_head_comes_back_from_disk_and_answers_the_same(kind, head):
         np.testing.assert_array_equal(head.probabilities(features[i : i + 1])[0], expected[i])
 
 
+@pytest.mark.parametrize("head", HEADS_ALONE)
+def test_a_head_answers_alike_in_any_memory_order(head):
+    """Scikit-learn's coefficients come in Fortran order, and come back from disk in C order."""
+    document, arrays = head_to_document(head)
+    turned = {name: np.asfortranarray(array) for name, array in arrays.items()}
+    features = RNG.normal(size=(200, 6)).astype(np.float32)
+    expected = head.probabilities(features)
+    again = head_from_document(LABELS, document, turned).probabilities(features)
+    np.testing.assert_array_equal(again, expected)
+    for other in (np.asfortranarray(features), np.repeat(features, 2, axis=1)[:, ::2]):
+        np.testing.assert_array_equal(head.probabilities(other), expected)
+
+
 @pytest.mark.parametrize(("kind", "head"), CASES)
 def test_a_missing_or_misshapen_array_is_one_line(kind, head):
     document, arrays = head_to_document(head)
@@ -79,6 +93,35 @@ def test_a_missing_or_misshapen_array_is_one_line(kind, head):
 def test_an_unknown_kind_is_answered_with_the_nearest():
     with pytest.raises(RegistryError, match="Did you mean 'stack'"):
         head_from_document(LABELS, {"kind": "stac"}, {})
+
+
+@pytest.mark.parametrize("head", HEADS_ALONE)
+def test_a_document_without_one_of_its_values_is_one_line(head):
+    document, arrays = head_to_document(head)
+    for name in document:
+        without = {k: v for k, v in document.items() if k != name}
+        with pytest.raises(BundleError, match=f"expected '{name}' in its document"):
+            head_from_document(LABELS, without, arrays)
+
+
+@pytest.mark.parametrize("columns", [[[0, 2]], [[0, 4]], [[2, -1], [0, 6]], []])
+def test_columns_that_do_not_fit_a_member_are_refused(columns):
+    document, arrays = head_to_document(HEADS_MADE["vote"][0])
+    document["members"][0]["columns"] = columns
+    with pytest.raises(BundleError, match="for the 3 features of member 0"):
+        head_from_document(LABELS, document, arrays)
+
+
+def test_an_ensemble_of_ensembles_comes_back_the_same():
+    inner = Member(((0, 6),), HEADS_MADE["stack"][0])
+    head = VoteHead(LABELS, (inner, Member(((6, 12),), svm(0.2))), np.array([1.0, 3.0]))
+    document, arrays = head_to_document(head)
+    assert "0/1/weight" in arrays
+    features = RNG.normal(size=(9, 12))
+    again = head_from_document(LABELS, document, load(save(arrays)))
+    np.testing.assert_array_equal(again.probabilities(features), head.probabilities(features))
+    with pytest.raises(BundleError, match="members of the ensemble, got none"):
+        head_from_document(LABELS, {**document, "members": []}, arrays)
 
 
 def test_a_vote_is_the_mean_of_calibrated_members():

@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from hepar.data import LabelSet
 from hepar.errors import BundleError
 from hepar.evaluate import apply_temperature
-from hepar.model.head import HEADS, Arrays, Head, head_from_document, head_to_document, softmax
+from hepar.model.head import (
+    HEADS,
+    Arrays,
+    Head,
+    head_from_document,
+    head_to_document,
+    row_products,
+    softmax,
+)
 
 __all__ = ["Member", "StackHead", "VoteHead", "log_probabilities"]
 
@@ -61,7 +69,16 @@ def _members(
         prefix = f"{number}/"
         own = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
         columns = tuple((int(start), int(stop)) for start, stop in document["columns"])
-        members.append(Member(columns, head_from_document(labels, document["head"], own)))
+        head = head_from_document(labels, document["head"], own)
+        width = sum(stop - start for start, stop in columns)
+        if width != head.n_features or any(start < 0 or stop < start for start, stop in columns):
+            raise BundleError(
+                f"head: expected columns for the {head.n_features} features of member {number}, "
+                f"got {[list(pair) for pair in columns]}. Fit the ensemble again."
+            )
+        members.append(Member(columns, head))
+    if not members:
+        raise BundleError("head: expected members of the ensemble, got none. Fit it again.")
     return tuple(members)
 
 
@@ -161,8 +178,7 @@ class StackHead:
 
     def combine(self, each: Floats) -> Floats:
         """Return probabilities (n, k) from those of the members (members, n, k)."""
-        scores = np.einsum("nd,kd->nk", log_probabilities(each), self.weight) + self.bias
-        return softmax(scores)
+        return softmax(row_products(log_probabilities(each), self.weight) + self.bias)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays by name, in C order."""

@@ -20,6 +20,7 @@ __all__ = [
     "LinearHead",
     "head_from_document",
     "head_to_document",
+    "row_products",
     "softmax",
 ]
 
@@ -73,11 +74,27 @@ def head_from_document(labels: LabelSet, document: Mapping[str, Any], arrays: Ar
     """Return the head that `head_to_document` described.
 
     Raises:
-        BundleError: an array is missing or shapes do not agree.
+        BundleError: a value or an array is missing, or shapes do not agree.
         RegistryError: the kind is unknown.
     """
-    head: Head = HEADS.get(document["kind"]).from_document(labels, document, arrays)
+    try:
+        head: Head = HEADS.get(document["kind"]).from_document(labels, document, arrays)
+    except KeyError as error:
+        raise BundleError(
+            f"head: expected {error} in its document, got {sorted(document)}. Fit it again."
+        ) from None
     return head
+
+
+def row_products(rows: NDArray[Any], others: NDArray[Any]) -> Floats:
+    """Return the inner product (n, m) of each of the rows (n, d) with each of the others (m, d).
+
+    Summed in a fixed order, whatever the arrays' memory order, and not by BLAS, whose last bits
+    depend on a row's neighbours: an image gets the same answer alone and in any company.
+    """
+    left = np.ascontiguousarray(rows, np.float64)
+    right = np.ascontiguousarray(others, np.float64)
+    return np.asarray(np.einsum("nd,md->nm", left, right))
 
 
 def softmax(scores: NDArray[np.floating[Any]]) -> Floats:
@@ -117,14 +134,9 @@ class LinearHead:
         return {}
 
     def scores(self, features: NDArray[np.floating[Any]]) -> Floats:
-        """Return raw scores (n, k) from features (n, d).
-
-        Summed in a fixed order and not by BLAS, whose last bits depend on a row's neighbours: an
-        image gets the same answer alone and in any company.
-        """
+        """Return raw scores (n, k) from features (n, d)."""
         standard = (features.astype(np.float64) - self.mean) / self.scale
-        weight = np.ascontiguousarray(self.weight)  # another order, other last bits
-        return np.asarray(np.einsum("nd,kd->nk", standard, weight) + self.bias, np.float64)
+        return row_products(standard, self.weight) + self.bias
 
     def probabilities(self, features: NDArray[np.floating[Any]]) -> Floats:
         """Return probabilities (n, k) from features (n, d)."""
@@ -200,7 +212,7 @@ class DenseHead:
         """Return probabilities (n, k) from features (n, d)."""
         values = np.asarray(features, np.float64)
         for number, (weight, bias) in enumerate(self.layers):
-            values = np.einsum("nd,kd->nk", values, weight.astype(np.float64)) + bias
+            values = row_products(values, weight) + bias
             if number < len(self.layers) - 1:
                 values = np.maximum(values, 0)
         return softmax(values)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hepar.data import LabelSet
 from hepar.errors import BundleError
-from hepar.model.head import HEADS, Arrays, LinearHead
+from hepar.model.head import HEADS, Arrays, LinearHead, row_products
 
 __all__ = ["SvmHead"]
 
@@ -55,12 +55,11 @@ class SvmHead:
     def scores(self, features: NDArray[np.floating[Any]]) -> Floats:
         """Return decision values (n, k) from features (n, d), in the same order for any row."""
         standard = (np.asarray(features, np.float64) - self.mean) / self.scale
-        kernel = np.einsum("nd,md->nm", standard, self.vectors)
+        kernel = row_products(standard, self.vectors)
         if self.gamma:
-            squares = np.einsum("md,md->m", self.vectors, self.vectors)
-            own = np.einsum("nd,nd->n", standard, standard)
+            own, squares = _squares(standard), _squares(self.vectors)
             kernel = np.exp(-self.gamma * np.maximum(own[:, None] + squares - 2 * kernel, 0))
-        return np.asarray(np.einsum("nm,km->nk", kernel, self.coefficients) + self.bias)
+        return row_products(kernel, self.coefficients) + self.bias
 
     def probabilities(self, features: NDArray[np.floating[Any]]) -> Floats:
         """Return probabilities (n, k) from features (n, d)."""
@@ -105,3 +104,9 @@ class SvmHead:
         return cls(
             labels, mean, scale, vectors, coefficients, bias, float(document["gamma"]), calibration
         )
+
+
+def _squares(rows: Floats) -> Floats:
+    """Return the squared length (n,) of each of the rows (n, d)."""
+    rows = np.ascontiguousarray(rows)
+    return np.asarray(np.einsum("nd,nd->n", rows, rows))
