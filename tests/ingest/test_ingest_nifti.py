@@ -179,26 +179,78 @@ def moved(path, change):
     image = nibabel.load(path)
     affine = image.affine.copy()
     change(affine)
-    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), affine), path)
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj).copy(), affine), path)
+
+
+def shift(affine):
+    affine[0, 3] += 30.0
+
+
+def flip(affine):
+    affine[:3, 0] *= -1
+
+
+def stretch(affine):
+    affine[2, :3] *= 2
+
+
+def turn(affine):
+    angle = np.radians(15)
+    turned = [[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]]
+    affine[:3] = turned @ affine[:3]
+
+
+def rounded(affine):
+    affine[:] = np.round(affine, 3)
+
+
+def nudge(affine):
+    affine[:3, 3] += 0.01
+
+
+@pytest.mark.parametrize("change", [nudge, rounded, np.copy])
+def test_a_mask_whose_affine_is_rounded_fits(tmp_path, change):
+    import nibabel
+
+    hu = np.full((512, 4, 3), -1000, np.int16)
+    affine = np.diag([0.70349999, 0.70349999, 2.5, 1])
+    for name, data in (("p1", hu), ("p1_mask", np.ones(hu.shape, np.uint8))):
+        nibabel.save(nibabel.Nifti1Image(data, affine), tmp_path / f"{name}.nii")
+    moved(tmp_path / "p1_mask.nii", change)
+    assert len(ingest(tmp_path, IngestConfig(patients_unknown=True))) == 3
 
 
 @pytest.mark.parametrize(
-    ("change", "fits"),
+    ("change", "how"),
     [
-        (lambda _: None, True),
-        (lambda a: a.__setitem__((slice(3), 3), a[:3, 3] + 0.01), True),
-        (lambda a: a.__setitem__((0, 3), a[0, 3] + 30.0), False),
-        (lambda a: a.__setitem__((slice(3), 0), -a[:3, 0]), False),
+        (shift, r"it shifted by \(\+30\.0, \+0\.0, \+0\.0\) mm to the right, front and head in"),
+        (flip, r"it shifted by .* mm .*stored as LAS where the image is RAS"),
+        (stretch, r"it up to 10\.0 mm away, turned or with voxels of another size"),
+        (turn, r"it up to [\d.]+ mm away, turned"),
     ],
 )
-def test_a_mask_that_lies_elsewhere_is_refused(tmp_path, make_nifti, hu, change, fits):
+def test_a_mask_that_lies_elsewhere_is_refused_with_what_differs(
+    tmp_path, make_nifti, hu, change, how
+):
     make_nifti(tmp_path / "p1.nii.gz", hu)
     make_nifti(tmp_path / "p1_mask.nii.gz", np.ones(hu.shape, np.uint8))
     moved(tmp_path / "p1_mask.nii.gz", change)
-    if fits:
-        assert len(ingest(tmp_path, IngestConfig(patients_unknown=True))) == hu.shape[0]
-        return
-    with pytest.raises(IngestError, match=r"the mask where the image is, got it [\d.]+ mm away"):
+    with pytest.raises(
+        IngestError, match=rf"p1\.nii\.gz: expected the mask where the image.*{how}"
+    ):
+        ingest(tmp_path, IngestConfig(patients_unknown=True))
+
+
+@pytest.mark.parametrize("name", ["p1", "p1_mask"])
+def test_an_orientation_in_one_header_alone_is_refused(tmp_path, make_nifti, hu, name):
+    make_nifti(tmp_path / "p1.nii", hu)
+    make_nifti(tmp_path / "p1_mask.nii", np.ones(hu.shape, np.uint8))
+    path = tmp_path / f"{name}.nii"
+    data = bytearray(path.read_bytes())
+    data[252:256] = bytes(4)  # qform_code and sform_code
+    path.write_bytes(data)
+    other = "mask" if name == "p1" else "image"
+    with pytest.raises(IngestError, match=f"in the header of the {other} alone"):
         ingest(tmp_path, IngestConfig(patients_unknown=True))
 
 
@@ -219,3 +271,20 @@ def test_pictures_and_volumes_with_masks_of_their_own_values_go_in_one_call(
         else:
             np.testing.assert_array_equal(one.mask, tissue[sample.slice_index])
     assert len(manifest) == 1 + hu.shape[0]
+
+
+def test_mask_values_can_be_said_for_volumes_alone(tmp_path, make_nifti, make_png, hu):
+    make_nifti(tmp_path / "v" / "p1.nii.gz", hu)
+    make_nifti(tmp_path / "v" / "p1_mask.nii.gz", (np.abs(hu) % 9).astype(np.uint8))
+    make_png(tmp_path / "x.png", np.zeros((1, 3), np.uint8))
+    make_png(tmp_path / "m.png", np.array([[0, 127, 255]], np.uint8))
+    (tmp_path / "t.csv").write_text("path,patient_id,mask\nx.png,P,m.png\n")
+    paths = [tmp_path / "v", tmp_path / "t.csv"]
+    with pytest.raises(IngestError, match=r"masks \(1 files, first p1_mask.nii.gz\)"):
+        ingest_files(paths, IngestConfig())
+    manifest = ingest_files(paths, IngestConfig(mask_values="volume:liver=5"))
+    assert manifest.mask_values == {"liver": 127, "lesion": 255, "volume:liver": 5}
+    for sample, one in zip(manifest.samples, read_slices(manifest, manifest.samples), strict=True):
+        if sample.kind == "hu":
+            liver = np.abs(hu[sample.slice_index]) % 9 == 5
+            np.testing.assert_array_equal(one.mask, liver.astype(np.uint8))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -191,7 +192,9 @@ def test_a_labels_tables_other_columns_go_along_but_not_those_that_name_a_person
 def test_masks_stored_with_loss_are_refused_with_what_they_hold():
     ramp = dict.fromkeys(range(256), 3) | {0: 900, 127: 400, 255: 300}
     with pytest.raises(
-        IngestError, match=r"got 255 values, most pixels 1 or 127 or 255.*loss.*PNG"
+        IngestError,
+        match=r"^masks: .*got 255 values besides 0, most often 127 .27%., 255 .21%.*PNG.* "
+        r"--set ingest.mask_values=liver=127,lesion=255 if .*all other values then count",
     ):
         infer_mask_values([ramp])
 
@@ -290,3 +293,38 @@ def test_a_pattern_or_an_order_that_cannot_fit_is_refused_before_any_pixel_is_re
         ingest(tmp_path, IngestConfig(patient_pattern="(Q)"))
     with pytest.raises(HeparError, match=r"label 'b': expected one of \['a', 'c'\]"):
         ingest(tmp_path, IngestConfig(patients_unknown=True, label_order="a,c"))
+
+
+@pytest.mark.parametrize("blur", [1, 5])
+@pytest.mark.parametrize("lesion", [8, 30])
+def test_masks_saved_as_jpeg_or_smoothed_are_refused_with_the_way_out(
+    tmp_path, make_png, blur, lesion
+):
+    mask = np.zeros((64, 64), np.uint8)
+    mask[8:50, 8:50] = 127
+    mask[12 : 12 + lesion, 12 : 12 + lesion] = 255
+    make_png(tmp_path / "x.png", np.zeros((64, 64), np.uint8))
+    make_png(tmp_path / "m.jpg", cv2.GaussianBlur(mask, (blur, blur), 2))
+    path = table(tmp_path, "path,label,patient_id,mask\nx.png,a,P,m.jpg\n")
+    way = r"masks \(1 files, first m.jpg\): .* save them as PNG .*liver=127,lesion=25[45] if"
+    with pytest.raises(IngestError, match=way):
+        ingest(path, IngestConfig())
+
+
+def test_a_ramp_with_a_level_between_is_no_binary_mask():
+    ramp = dict.fromkeys(range(256), 1) | {0: 900, 127: 400, 255: 3000}
+    with pytest.raises(IngestError, match="liver=127,lesion=255 if that is what these mean"):
+        infer_mask_values([ramp])
+
+
+def test_a_sample_whose_only_mask_is_damaged_is_refused_by_name(tmp_path, make_png):
+    for name in "xy":
+        make_png(tmp_path / f"{name}.png")
+    (tmp_path / "m.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    text = "path,label,patient_id,mask\nx.png,a,P,m.png\ny.png,a,Q,\n"
+    manifest = ingest(table(tmp_path, text), IngestConfig())
+    assert [s.path for s in manifest.samples] == ["y.png"]
+    assert {(f.code, f.where) for f in manifest.findings} == {
+        ("corrupt", "m.png"),
+        ("mask", "x.png"),
+    }

@@ -2,56 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 from hepar.config import IngestConfig
 from hepar.data import Finding, LabelSet, Manifest, Sample
 from hepar.errors import IngestError
-from hepar.ingest.dicom import DicomHeader, order_series
+from hepar.ingest.drafts import Draft, make_drafts
 from hepar.ingest.files import Entry, Listing, Source, name_of
 from hepar.ingest.labels import find_labels_table, join_labels
-from hepar.ingest.looks import Look, Volume, look_at, look_at_all, look_at_mask
-from hepar.ingest.masks import (
-    LIVER_FROM,
-    MaskInfo,
-    infer_mask_values,
-    join_mask_values,
-    parse_mask_values,
-    tissue_pixels,
-    values_for,
-)
+from hepar.ingest.looks import Look, look_at, look_at_all
+from hepar.ingest.masked import join_masks
 from hepar.ingest.patients import check_patients, patient_finder, unmatched
 from hepar.progress import LOG
 
 __all__ = ["make_manifest"]
-
-Looked = TypeVar("Looked")
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A sample in the making.
-
-    Attributes:
-        sample: the row so far.
-        stored: (rows, columns) as the file stores them; (0, 0) in a volume, which only another
-            volume can mask.
-        shown: (rows, columns) as a person reads them.
-        depth: slices in its series; 0 in a picture, which only a picture can mask.
-        corners: of a NIfTI volume with orientation, where it lies; else empty.
-    """
-
-    sample: Sample
-    stored: tuple[int, int]
-    shown: tuple[int, int]
-    depth: int = 0
-    corners: tuple[tuple[float, ...], ...] = ()
 
 
 def make_manifest(source: Source, config: IngestConfig, *, labelled: bool = True) -> Manifest:
@@ -82,11 +50,11 @@ def make_manifest(source: Source, config: IngestConfig, *, labelled: bool = True
         if entry.path in looks
     ]
     allow_gaps = config.allow_gaps or source.chosen or not labelled
-    drafts = _drafts(pairs, notes, allow_gaps=allow_gaps)
+    drafts = make_drafts(pairs, notes, allow_gaps=allow_gaps)
     drafts = _without_control_characters(drafts, notes)
     drafts = _with_labels(drafts, source, config, notes)
     named = [entry.label for entry in source.entries] + [draft.sample.label for draft in drafts]
-    drafts, values = _with_masks(drafts, source, config, notes)
+    drafts, values = join_masks(drafts, source.root, config, notes)
     found = [draft.sample for draft in drafts]
     notes += _lost_labels(named, found, notes)
     known = all(sample.patient_id for sample in found)
@@ -172,182 +140,6 @@ def _sample(entry: Entry, look: Look, root: Path, find_patient: Callable[[str], 
         sha256=look.sha256,
         extra=entry.extra,
     )
-
-
-def _drafts(
-    pairs: Iterable[tuple[Sample, Look]], notes: list[Finding], *, allow_gaps: bool
-) -> list[Draft]:
-    drafts: list[Draft] = []
-    series: dict[tuple[str, str, str], list[tuple[Sample, str, DicomHeader]]] = {}
-    for sample, look in pairs:
-        found = look.found
-        if isinstance(found, DicomHeader):
-            name = found.series_id or Path(sample.path).parent.as_posix()
-            patient = sample.patient_id or found.patient_id
-            key = (patient, sample.study_id or found.study_id, name)
-            series.setdefault(key, []).append((sample, sample.path, found))
-            continue
-        if isinstance(found, Volume):
-            drafts += _volume_drafts(sample, found, notes)
-            continue
-        if found.coloured:
-            message = "expected grey values, got colours; their luminance is used."
-            notes.append(Finding("colour", sample.path, message))
-        size = (found.rows, found.columns)
-        drafts.append(Draft(sample, size, size))
-    for (_, _, name), slices in series.items():
-        if not all(header.is_hu for _, _, header in slices):
-            why = "expected rescale slope and intercept to HU, got none; grey values are a picture."
-            notes.append(Finding("not-hu", name, why))
-        ordered, step = order_series(name, slices, allow_gaps=allow_gaps, notes=notes)
-        drafts += [
-            _dicom_draft(sample, header, index, step, len(ordered))
-            for index, (sample, _, header) in enumerate(ordered)
-        ]
-    return drafts
-
-
-def _volume_drafts(sample: Sample, volume: Volume, notes: list[Finding]) -> list[Draft]:
-    if not volume.has_orientation:
-        message = "expected an orientation in the header, got none; the file's axes are trusted."
-        notes.append(Finding("no-orientation", sample.path, message))
-    if sample.label and not sample.mask:
-        message = f"no liver mask, so all {volume.shape[0]} slices carry the volume's label."
-        notes.append(Finding("whole-volume", sample.path, message))
-    depth, rows, columns = volume.shape
-    return [
-        Draft(
-            replace(
-                sample,
-                sample_id=f"{sample.path}#{frame}",
-                kind="hu",
-                frame=frame,
-                series_id=sample.series_id or sample.path,
-                slice_index=index,
-                spacing_mm=volume.spacing_mm,
-            ),
-            stored=(0, 0),
-            shown=(rows, columns),
-            depth=depth,
-            corners=volume.corners,
-        )
-        for index, frame in enumerate(volume.frames)
-    ]
-
-
-def _dicom_draft(sample: Sample, header: DicomHeader, index: int, step: float, depth: int) -> Draft:
-    spacing = None
-    if header.spacing_mm and step > 0:
-        rows, columns = header.spacing_mm[:: -1 if header.is_transposed else 1]
-        spacing = (step, rows, columns)
-    size = (header.rows, header.columns)
-    full = replace(
-        sample,
-        patient_id=sample.patient_id or header.patient_id,
-        study_id=sample.study_id or header.study_id,
-        series_id=sample.series_id or header.series_id,
-        slice_index=index,
-        kind="hu" if header.is_hu else "picture",
-        spacing_mm=spacing,
-    )
-    return Draft(full, size, size[::-1] if header.is_transposed else size, depth)
-
-
-def _with_masks(
-    drafts: Sequence[Draft], source: Source, config: IngestConfig, notes: list[Finding]
-) -> tuple[list[Draft], dict[str, int]]:
-    """Join masks to samples; a sample whose mask is missing, damaged or of another size is refused."""  # noqa: E501
-    root = source.root
-    masks = look_at_all(
-        [root / draft.sample.mask for draft in drafts if draft.sample.mask], "masks", root, notes,
-        lambda path: look_at_mask(path, config),
-    )  # fmt: skip
-    if not masks:
-        return [draft for draft in drafts if not draft.sample.mask], {}
-    values = parse_mask_values(config.mask_values) or join_mask_values(
-        *(_inferred(masks.values(), is_volume=is_volume) for is_volume in (False, True))
-    )
-    if any(name.endswith(LIVER_FROM) for name in values) and not config.mask_values:
-        notes.append(
-            Finding(
-                "smoothed-masks", "masks",
-                "expected two values, got a ramp to 255; values from 128 up are taken as liver.",
-            )
-        )  # fmt: skip
-    kept: list[Draft] = []
-    refused: dict[str, str] = {}
-    outside: Counter[str] = Counter()
-    for draft in drafts:
-        info = masks.get(root / draft.sample.mask) if draft.sample.mask else None
-        if info is None and not draft.sample.mask:
-            kept.append(draft)
-        elif info is None:
-            refused[draft.sample.path] = f"expected a mask, got none usable: {draft.sample.mask}."
-        elif _mask_shape(draft, info) != info.shape:
-            refused[draft.sample.path] = (
-                f"expected a mask of {_mask_shape(draft, info)} pixels, got {info.shape} in "
-                f"{draft.sample.mask}. Masks are never resampled."
-            )
-        elif apart := _apart(draft, info):
-            refused[draft.sample.path] = (
-                f"expected the mask where the image is, got {apart} in {draft.sample.mask}. "
-                "Resample it onto the image, or correct its affine."
-            )
-        else:
-            own = values_for(values, is_volume=info.is_volume)
-            masked = _masked(draft.sample, info, own)
-            if masked is None:
-                outside[draft.sample.mask] += 1
-            else:
-                kept.append(replace(draft, sample=masked))
-    notes += [Finding("mask", path, why, "refused") for path, why in refused.items()]
-    notes += [
-        Finding(
-            "no-liver", path, f"{n} slices show no liver in this mask and are left out.", "note"
-        )
-        for path, n in outside.items()
-    ]
-    return kept, values
-
-
-def _inferred(masks: Iterable[MaskInfo], *, is_volume: bool) -> dict[str, int]:
-    """Return what the masks of one kind mean, {} where there are none."""
-    chosen = [info for info in masks if info.is_volume == is_volume]
-    return infer_mask_values(c for info in chosen for c in info.counts) if chosen else {}
-
-
-def _apart(draft: Draft, info: MaskInfo) -> str:
-    """Return how far a mask volume lies from its image volume, "" within half a voxel."""
-    if not draft.corners or not info.corners:
-        return ""
-    pairs = zip(draft.corners, info.corners, strict=True)
-    distance = max(math.dist(one, other) for one, other in pairs)
-    spacing = draft.sample.spacing_mm or (1.0,)
-    return f"it {distance:.1f} mm away" if distance > 0.5 * min(spacing) else ""
-
-
-def _mask_shape(draft: Draft, info: MaskInfo) -> tuple[int, ...]:
-    """Return the shape a mask of this kind must have."""
-    if info.is_volume and draft.depth:
-        return (draft.depth, *draft.shown)
-    return draft.stored if draft.stored != (0, 0) else (draft.depth, *draft.shown)
-
-
-def _masked(sample: Sample, info: MaskInfo, values: Mapping[str, int]) -> Sample | None:
-    """Return a sample with its mask, None for a slice that a mask volume shows to lack liver."""
-    place = sample.slice_index if info.is_volume else 0
-    liver, lesion = tissue_pixels(info.counts[place], values)
-    counted = {"liver_px": str(liver + lesion), "lesion_px": str(lesion)}
-    sample = replace(sample, mask_sha256=info.sha256, extra={**sample.extra, **counted})
-    if not info.is_volume:
-        return sample
-    if not liver + lesion:
-        return None
-    label = sample.label
-    if not label and "lesion" in values:
-        label = "tumour" if lesion else "no_tumour"
-    frame = info.frames[sample.slice_index]
-    return replace(sample, label=label, mask_frame=frame)
 
 
 def _with_labels(

@@ -18,6 +18,7 @@ from hepar.ingest.files import name_of, sniff
 from hepar.ingest.masks import MaskInfo, count_values, read_mask_picture
 from hepar.ingest.nifti import check_hu, load_volume
 from hepar.ingest.pictures import has_colour, read_picture
+from hepar.ingest.place import Place
 from hepar.progress import track
 from hepar.provenance import sha256_file
 
@@ -43,7 +44,7 @@ class Volume:
     frames: tuple[int, ...]
     spacing_mm: tuple[float, float, float]
     has_orientation: bool
-    corners: tuple[tuple[float, ...], ...]
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ def look_at(path: Path, config: IngestConfig) -> Look:
             volume.frames,
             volume.spacing_mm,
             volume.has_orientation,
-            volume.corners,
+            volume.place,
         )
         return Look(sha256_file(path), found)
     if kind != "picture":
@@ -135,7 +136,7 @@ def look_at_mask(path: Path, config: IngestConfig) -> MaskInfo:
             volume.frames,
             counts,
             is_volume=True,
-            corners=volume.corners,
+            place=volume.place,
         )
     codes = read_mask_picture(path, config)
     rows, columns = codes.shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from hepar.config import IngestConfig
 from hepar.data import LESION, LIVER
 from hepar.errors import IngestError
 from hepar.ingest.pictures import read_picture
+from hepar.ingest.place import Place
 
 __all__ = [
     "LIVER_FROM",
@@ -53,7 +55,7 @@ class MaskInfo:
         frames: index in the file of every slice from the feet up; (0,) in a picture.
         counts: pixels of each value, by slice in that same order.
         is_volume: False for a picture.
-        corners: of a volume with orientation, where it lies: see `NiftiVolume.corners`.
+        place: of a volume, where it lies; None of a picture.
     """
 
     sha256: str
@@ -62,7 +64,7 @@ class MaskInfo:
     frames: tuple[int, ...]
     counts: tuple[Mapping[int, int], ...]
     is_volume: bool = False
-    corners: tuple[tuple[float, ...], ...] = ()
+    place: Place | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -98,6 +100,8 @@ def count_values(codes: NDArray[Any]) -> dict[int, int]:
 def parse_mask_values(text: str) -> dict[str, int]:
     """Return what "liver=127,lesion=255" says; values may be hexadecimal colours (0xff0000).
 
+    A name may have `volume:` before it, to hold for NIfTI masks alone.
+
     Raises:
         IngestError: a name is not liver or lesion, or a value is not a whole number.
 
@@ -112,7 +116,7 @@ def parse_mask_values(text: str) -> dict[str, int]:
             values[name] = int(value, 0)
         except ValueError:
             values[name] = -1
-        if name not in _MEANINGS or values[name] < 0:
+        if name.removeprefix(VOLUME) not in _MEANINGS or values[name] < 0:
             raise IngestError(
                 f"mask_values: expected liver=VALUE,lesion=VALUE with whole numbers, got {text!r}. "
                 "TotalSegmentator's liver is liver=5."
@@ -120,12 +124,16 @@ def parse_mask_values(text: str) -> dict[str, int]:
     return values
 
 
-def infer_mask_values(counts: Iterable[Mapping[int, int]]) -> dict[str, int]:
+def infer_mask_values(counts: Iterable[Mapping[int, int]], where: str = "masks") -> dict[str, int]:
     """Return which value means liver and which lesion, from the values of all masks of a cohort.
 
     One slice may lack a tissue, so the answer is the cohort's. {1} or one other value alone is
     liver; {1, 2} is liver, lesion; {127 or 128, 255} is liver, lesion; pure red in a coloured mask
     is lesion and its other colours are not liver; a ramp up to 255 is a smoothed binary mask.
+
+    Args:
+        counts: of each mask or slice, how many pixels have each value.
+        where: the masks, as an error calls them.
 
     Raises:
         IngestError: the values fit none of these.
@@ -133,7 +141,8 @@ def infer_mask_values(counts: Iterable[Mapping[int, int]]) -> dict[str, int]:
     total: Counter[int] = Counter()
     for one in counts:
         total.update(one)
-    found = sorted(value for value in total if value != 0)
+    del total[0]
+    found = sorted(total)
     if set(found) <= {1, 2}:
         return {"liver": 1, "lesion": 2} if 2 in found else {"liver": 1}
     if len(found) == 1 and found[0] <= 0xFFFF:
@@ -142,25 +151,62 @@ def infer_mask_values(counts: Iterable[Mapping[int, int]]) -> dict[str, int]:
         return {"liver": found[0], "lesion": 255}
     if RED in found:
         return {"lesion": RED}
-    ramp = len(found) > _SMOOTH and found[-1] == 255
-    if ramp and 2 * total[255] > sum(total[value] for value in found):
+    levels = _levels(total)
+    if len(found) > _SMOOTH and levels == [255] and 2 * total[255] > total.total():
         return {LIVER_FROM: 128}
     raise IngestError(
-        "masks: expected the values 0 and 1 (liver) and 2 (lesion), 127 and 255, or one value "
-        f"alone, got {_shown(found, total)} Say what they mean, as in "
-        "--set ingest.mask_values=liver=127,lesion=255, or liver=5 for TotalSegmentator."
+        f"{where}: expected the values 0 and 1 (liver) and 2 (lesion), 127 and 255, or one value "
+        f"alone, got {_shown(total)}. {_way_out(total, levels)}"
     )
 
 
-def _shown(found: list[int], total: Counter[int]) -> str:
+def _levels(total: Counter[int]) -> list[int]:
+    """Return the one or two values about which most pixels lie, each with a tenth or more.
+
+    What is close to 0 is the rim of the background.
+    """
+    levels: list[int] = []
+    for value, _ in total.most_common():
+        apart = all(abs(value - level) > _SMOOTH for level in (0, *levels))
+        if apart and _share(total, value) >= 0.1:
+            levels.append(value)
+    return sorted(levels[:2])
+
+
+def _shown(total: Counter[int]) -> str:
     """Return the values of masks in words; of many, those that most pixels have."""
-    if len(found) <= _SMOOTH or found[-1] < 128:
-        return ", ".join(map(str, found[:12])) + (", ..." if len(found) > 12 else ".")
-    most = sorted(value for value, _ in total.most_common(4) if value)[:3]
+    if len(total) <= _SMOOTH and not _is_lossy(total):
+        return ", ".join(map(_name, sorted(total)))
+    most = (f"{_name(value)} ({n / total.total():.0%})" for value, n in total.most_common(4))
+    return f"{len(total)} values besides 0, most often {', '.join(most)}"
+
+
+def _name(value: int) -> str:
+    return str(value) if value <= 0xFFFF else f"0x{value:06x}"
+
+
+def _is_lossy(total: Counter[int]) -> bool:
+    """Return True for bright values side by side, which no one chooses as labels."""
+    values = sorted(total)
+    return max(values) >= 128 and any(b - a <= 2 for a, b in itertools.pairwise(values))
+
+
+def _way_out(total: Counter[int], levels: list[int]) -> str:
+    say = "--set ingest.mask_values="
+    if not _is_lossy(total):
+        return f"Say what they mean, as in {say}liver=127,lesion=255, or liver=5 alone."
+    liver, lesion = map(_name, levels if len(levels) == 2 else (127, 255))
     return (
-        f"{len(found)} values, most pixels {' or '.join(map(str, most))}: smoothed, or stored with "
-        "loss. Masks must be stored without, as PNG."
+        "They look smoothed, or stored with loss as in JPEG: save them as PNG with exact values, "
+        f"or pass {say}liver={liver},lesion={lesion} if that is what these mean; all other values "
+        "then count as background."
     )
+
+
+def _share(total: Counter[int], level: int) -> float:
+    """Return the share of pixels whose value lies about a level."""
+    near = sum(n for value, n in total.items() if abs(value - level) <= _SMOOTH // 2)
+    return near / total.total()
 
 
 def join_mask_values(pictures: Mapping[str, int], volumes: Mapping[str, int]) -> dict[str, int]:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from hepar.config import IngestConfig
 from hepar.ingest.bounds import RefusedFileError, check_bytes, check_pixels, read_exactly
-from hepar.ingest.dicom import MAX_TILT_DEGREES
 from hepar.ingest.files import IMPORT_LOCK, Entry, Listing, Source
+from hepar.ingest.place import Place, lie, place_of
 
 __all__ = ["NiftiVolume", "check_hu", "load_volume", "read_nifti_tree", "recent_volume"]
 
@@ -48,8 +48,7 @@ class NiftiVolume:
         slope: stored values times `slope` plus `intercept` are HU.
         intercept: in HU.
         has_orientation: False where the header leaves the orientation open.
-        corners: where voxel (0, 0, 0) and the last voxels along z, y and x lie, in hepar's order,
-            in mm to the patient's right, front and head; empty without orientation.
+        place: where it lies in the patient.
     """
 
     voxels: NDArray[Any]
@@ -59,7 +58,7 @@ class NiftiVolume:
     slope: float
     intercept: float
     has_orientation: bool
-    corners: tuple[tuple[float, ...], ...] = ()
+    place: Place
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -162,69 +161,20 @@ def _load(stream: IO[bytes], config: IngestConfig) -> NiftiVolume:
         raise RefusedFileError("depth", f"expected one number a voxel, got {dtype}.")
     n_bytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
     check_bytes(n_bytes + max(offset, 0), config)
+    how = lie(affine)
     volume = NiftiVolume(
         voxels=np.empty((0, 0, 0), dtype),
         slope=float(slope if slope is not None else 1),
         intercept=float(intercept if intercept is not None else 0),
         has_orientation=coded,
-        **_lie(affine),
+        place=place_of(affine, shape, how["axes"], how["flips"]) if coded else Place(),
+        **how,
     )
-    if coded:
-        volume = replace(volume, corners=_corners(affine, shape, volume.axes, volume.flips))
     _, rows, columns = (shape[axis] for axis in volume.axes)
     check_pixels(rows, columns, config)
     read_exactly(stream, max(0, offset - len(head)))
     data = read_exactly(stream, n_bytes)
     return replace(volume, voxels=np.frombuffer(data, dtype).reshape(shape, order="F"))
-
-
-def _corners(
-    affine: NDArray[np.float64],
-    shape: tuple[int, ...],
-    axes: tuple[int, int, int],
-    flips: tuple[bool, bool, bool],
-) -> tuple[tuple[float, ...], ...]:
-    """Return where the first voxel and the last along z, y and x lie, in hepar's order."""
-    first = np.zeros(3)
-    for axis, flipped in zip(axes, flips, strict=True):
-        first[axis] = shape[axis] - 1 if flipped else 0
-    ends = [first]
-    for axis, flipped in zip(axes, flips, strict=True):
-        end = first.copy()
-        end[axis] = 0 if flipped else shape[axis] - 1
-        ends.append(end)
-    places = np.array(ends) @ affine[:3, :3].T + affine[:3, 3]
-    return tuple(tuple(float(v) for v in place) for place in places)
-
-
-def _lie(affine: NDArray[np.float64]) -> dict[str, Any]:
-    """Return axes, flips and spacing from an affine to the patient's right, front and head."""
-    with IMPORT_LOCK:
-        import nibabel
-
-    directions = affine[:3, :3]
-    lengths = np.linalg.norm(directions, axis=0)
-    if not np.isfinite(affine).all() or (lengths <= 0).any():
-        raise RefusedFileError("corrupt", "expected an orientation, got a degenerate affine.")
-    orientation = nibabel.io_orientation(affine)  # type: ignore[no-untyped-call]
-    if not np.isfinite(orientation).all():
-        raise RefusedFileError("corrupt", "expected an orientation, got a degenerate affine.")
-    x, y, z = (int(np.flatnonzero(orientation[:, 0] == out)[0]) for out in range(3))
-    normal = np.cross(directions[:, x] / lengths[x], directions[:, y] / lengths[y])
-    tilt = float(np.degrees(np.arccos(min(1.0, abs(normal[2]) / np.linalg.norm(normal)))))
-    if tilt > MAX_TILT_DEGREES:
-        raise RefusedFileError(
-            "not-axial",
-            f"expected axes within {MAX_TILT_DEGREES:g} degrees of the patient's, got {tilt:.0f} "
-            "degrees.",
-            "set-aside",
-        )
-    sign = orientation[:, 1]
-    return {
-        "axes": (z, y, x),
-        "flips": (bool(sign[z] < 0), bool(sign[y] > 0), bool(sign[x] > 0)),
-        "spacing_mm": tuple(round(float(lengths[axis]), 6) for axis in (z, y, x)),
-    }
 
 
 def check_hu(volume: NiftiVolume) -> None:

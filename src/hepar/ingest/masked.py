@@ -1,0 +1,129 @@
+"""Masks join the samples they belong to, or say why they cannot."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hepar.config import IngestConfig
+from hepar.data import Finding, Sample
+from hepar.ingest.drafts import Draft
+from hepar.ingest.looks import look_at_all, look_at_mask
+from hepar.ingest.masks import (
+    LIVER_FROM,
+    MaskInfo,
+    infer_mask_values,
+    join_mask_values,
+    parse_mask_values,
+    tissue_pixels,
+    values_for,
+)
+from hepar.ingest.place import apart
+
+__all__ = ["join_masks"]
+
+
+def join_masks(
+    drafts: Sequence[Draft], root: Path, config: IngestConfig, notes: list[Finding]
+) -> tuple[list[Draft], dict[str, int]]:
+    """Return the samples with their masks, and what the masks' values mean.
+
+    A sample whose mask is missing, damaged, of another size or in another place is refused; a slice
+    that a mask volume shows to lack liver is left out.
+
+    Raises:
+        IngestError: the values are unclear.
+    """
+    masks = look_at_all(
+        [root / draft.sample.mask for draft in drafts if draft.sample.mask], "masks", root, notes,
+        lambda path: look_at_mask(path, config),
+    )  # fmt: skip
+    values = _mask_values(masks, config)
+    if LIVER_FROM in values and not config.mask_values:
+        message = (
+            f"expected two values, got a ramp to 255; values from {values[LIVER_FROM]} up are "
+            "taken as liver."
+        )
+        notes.append(Finding("smoothed-masks", "masks", message))
+    kept: list[Draft] = []
+    refused: dict[str, str] = {}
+    outside: Counter[str] = Counter()
+    for draft in drafts:
+        info = masks.get(root / draft.sample.mask) if draft.sample.mask else None
+        if info is None and not draft.sample.mask:
+            kept.append(draft)
+        elif info is None:
+            refused[draft.sample.path] = f"expected a mask, got none usable: {draft.sample.mask}."
+        elif why := _unfit(draft, info):
+            refused[draft.sample.path] = why
+        else:
+            masked = _masked(draft.sample, info, values_for(values, is_volume=info.is_volume))
+            if masked is None:
+                outside[draft.sample.mask] += 1
+            else:
+                kept.append(replace(draft, sample=masked))
+    notes += [Finding("mask", path, why, "refused") for path, why in refused.items()]
+    notes += [
+        Finding(
+            "no-liver", path, f"{n} slices show no liver in this mask and are left out.", "note"
+        )
+        for path, n in outside.items()
+    ]
+    return kept, values
+
+
+def _mask_values(masks: Mapping[Path, MaskInfo], config: IngestConfig) -> dict[str, int]:
+    """Return what mask values mean: as said, else inferred for pictures and volumes apart."""
+    said = parse_mask_values(config.mask_values)
+
+    def of(*, is_volume: bool) -> dict[str, int]:
+        chosen = {path: info for path, info in masks.items() if info.is_volume == is_volume}
+        if not chosen:
+            return {}
+        where = f"masks ({len(chosen)} files, first {min(chosen).name})"
+        counts = (slice_ for info in chosen.values() for slice_ in info.counts)
+        return values_for(said, is_volume=is_volume) or infer_mask_values(counts, where)
+
+    return join_mask_values(of(is_volume=False), of(is_volume=True))
+
+
+def _unfit(draft: Draft, info: MaskInfo) -> str:
+    """Return why a mask does not fit its image, "" where it does."""
+    if _mask_shape(draft, info) != info.shape:
+        return (
+            f"expected a mask of {_mask_shape(draft, info)} pixels, got {info.shape} in "
+            f"{draft.sample.mask}. Masks are never resampled."
+        )
+    if draft.place is None or info.place is None:
+        return ""
+    how = apart(draft.place, info.place, draft.sample.spacing_mm or (1.0,))
+    return how and (
+        f"expected the mask where the image is, got {how} in {draft.sample.mask}. "
+        "Resample it onto the image, or correct its affine."
+    )
+
+
+def _mask_shape(draft: Draft, info: MaskInfo) -> tuple[int, ...]:
+    """Return the shape a mask of this kind must have."""
+    if info.is_volume and draft.depth:
+        return (draft.depth, *draft.shown)
+    return draft.stored if draft.stored != (0, 0) else (draft.depth, *draft.shown)
+
+
+def _masked(sample: Sample, info: MaskInfo, values: Mapping[str, int]) -> Sample | None:
+    """Return a sample with its mask, None for a slice that a mask volume shows to lack liver."""
+    place = sample.slice_index if info.is_volume else 0
+    liver, lesion = tissue_pixels(info.counts[place], values)
+    counted = {"liver_px": str(liver + lesion), "lesion_px": str(lesion)}
+    sample = replace(sample, mask_sha256=info.sha256, extra={**sample.extra, **counted})
+    if not info.is_volume:
+        return sample
+    if not liver + lesion:
+        return None
+    label = sample.label
+    if not label and "lesion" in values:
+        label = "tumour" if lesion else "no_tumour"
+    frame = info.frames[sample.slice_index]
+    return replace(sample, label=label, mask_frame=frame)
