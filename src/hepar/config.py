@@ -131,6 +131,9 @@ class HeadConfig:
         inner_folds: number of inner folds.
         aggregate: how slices become a patient: "mean", "top" (mean of the top_k) or "max".
         top_k: slices that "top" averages.
+
+    Raises:
+        ConfigError: there is no penalty, or one that is not above 0.
     """
 
     kind: str = "linear"
@@ -139,6 +142,12 @@ class HeadConfig:
     inner_folds: int = 3
     aggregate: str = "mean"
     top_k: int = 3
+
+    def __post_init__(self) -> None:
+        if not self.penalties or not all(0 < p < float("inf") for p in self.penalties):
+            raise ConfigError(
+                f"head.penalties: expected one or more numbers above 0, got {self.penalties}."
+            )
 
 
 @dataclass(frozen=True)

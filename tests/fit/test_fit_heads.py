@@ -8,8 +8,8 @@ from sklearn.linear_model import LogisticRegression
 
 from hepar.config import HeadConfig
 from hepar.data import LabelSet
-from hepar.errors import FitError
-from hepar.fit import choose_penalty, fit_linear_head, sample_weights
+from hepar.errors import ConfigError, FitError
+from hepar.fit import choose_penalty, fit_head, fit_linear_head, heads, sample_weights
 
 LABELS = LabelSet(("normal", "benign", "malignant"))
 
@@ -94,6 +94,32 @@ def test_a_label_without_samples_is_named():
     features, codes, patients = cohort()
     with pytest.raises(FitError, match=r"got none of \['malignant'\]"):
         fit_linear_head(features[codes < 2], codes[codes < 2], patients, LABELS, 1.0)
+
+
+@pytest.mark.parametrize("kind", ["linear", "svm"])
+def test_a_single_label_is_nothing_to_tell_apart(kind):
+    features, codes, patients = cohort()
+    with pytest.raises(FitError, match=r"two labels or more to tell apart, got \['normal'\]"):
+        fit_head(features, codes * 0, patients, LabelSet(("normal",)), HeadConfig(kind=kind))
+
+
+@pytest.mark.parametrize("penalties", [(), (0.0,), (1.0, -1.0), (float("nan"),), (float("inf"),)])
+def test_penalties_that_cannot_be_are_refused_with_the_settings(penalties):
+    with pytest.raises(ConfigError, match=r"head\.penalties: expected one or more numbers above 0"):
+        HeadConfig(penalties=penalties)
+
+
+@pytest.mark.parametrize("extra", [0, 200])
+def test_penalties_tried_together_give_the_heads_they_give_alone(extra):
+    features, codes, patients = cohort()
+    rng = np.random.default_rng(3)
+    wide = np.concatenate([features, rng.normal(size=(len(codes), extra))], axis=1)
+    together = heads._fit_each((1.0, 100.0), wide, codes, patients, LABELS)
+    for head, penalty in zip(together, (1.0, 100.0), strict=True):
+        alone = fit_linear_head(wide, codes, patients, LABELS, penalty)
+        np.testing.assert_array_equal(head.weight, alone.weight)
+        np.testing.assert_array_equal(head.bias, alone.bias)
+        assert head.penalty == penalty
 
 
 def test_a_constant_feature_does_no_harm():

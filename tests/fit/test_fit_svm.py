@@ -11,6 +11,7 @@ from hepar.data import LabelSet
 from hepar.errors import FitError
 from hepar.fit import fit_head, sample_weights
 from hepar.fit.heads import standardisation
+from hepar.model.head import head_from_document, head_to_document
 
 LABELS = LabelSet(("normal", "benign", "malignant"))
 
@@ -59,6 +60,14 @@ def test_it_tells_new_patients_apart_and_is_unsure_of_noise():
         assert np.median(surest) < 0.75  # by rows, where a patient stands on both sides, near 1
 
 
+@pytest.mark.parametrize("kind", ["linear", "svm", "svm-rbf"])
+def test_a_fitted_head_answers_to_the_bit_as_it_does_once_stored(kind):
+    features, codes, patients = task(d=60)
+    head = fit_head(features, codes, patients, LABELS, HeadConfig(kind=kind))
+    again = head_from_document(LABELS, *head_to_document(head))
+    np.testing.assert_array_equal(again.probabilities(features), head.probabilities(features))
+
+
 def test_the_order_of_rows_does_not_matter():
     features, codes, patients = task()
     order = np.random.default_rng(1).permutation(len(codes))
@@ -78,6 +87,6 @@ def test_bad_input_is_one_line():
             features[few], codes[few], [patients[i] for i in few], LABELS, HeadConfig(kind="svm")
         )
     with pytest.raises(
-        FitError, match=r"head\.kind: expected linear, svm or svm-rbf, got 'forest'"
+        FitError, match=r"expected linear, svm, svm-rbf .* got 'svm_rbf'. Did you mean 'svm-rbf'"
     ):
-        fit_head(features, codes, patients, LABELS, HeadConfig(kind="forest"))
+        fit_head(features, codes, patients, LABELS, HeadConfig(kind="svm_rbf"))

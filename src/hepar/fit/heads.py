@@ -12,9 +12,11 @@ from hepar.data import LabelSet
 from hepar.errors import FitError
 from hepar.model.head import Head, LinearHead
 from hepar.provenance import digest
+from hepar.registry import nearest
 
 __all__ = [
     "HEAD_KINDS",
+    "check_labels",
     "choose_penalty",
     "fit_head",
     "fit_linear_head",
@@ -62,23 +64,34 @@ def standardisation(features: Floats, weights: Floats) -> tuple[Floats, Floats]:
     return mean, np.where(scale > 1e-8, scale, 1.0)
 
 
+def check_labels(codes: Integers, labels: LabelSet) -> None:
+    """Refuse training samples that lack a label, or a label set with nothing to tell apart.
+
+    Raises:
+        FitError: a label has no sample, or there are fewer than two labels.
+    """
+    if len(labels) < 2:
+        raise FitError(f"head: expected two labels or more to tell apart, got {list(labels)}.")
+    missing = [name for i, name in enumerate(labels) if not (codes == i).any()]
+    if missing:
+        raise FitError(
+            f"head: expected samples of every label, got none of {missing} in the training folds. "
+            "Use fewer folds, or merge labels."
+        )
+
+
 def _solve(
-    features: Floats, codes: Integers, weights: Floats, penalty: float
+    rows: Floats, basis: Floats | None, codes: Integers, weights: Floats, penalty: float
 ) -> tuple[Floats, Floats]:
     """Fit multinomial logistic regression; return weight (k, d) and bias (k,) for k labels.
 
-    With fewer rows than features the solution lies in the span of the rows, where it is sought.
+    The rows are in coordinates of the basis (r, d), if there is one.
     """
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(C=1 / penalty, max_iter=2000)
-    if len(features) < features.shape[1]:
-        coordinates, back = _in_span(features)
-        model.fit(coordinates, codes, sample_weight=weights)
-        weight = model.coef_ @ back
-    else:
-        model.fit(features, codes, sample_weight=weights)
-        weight = model.coef_
+    model.fit(rows, codes, sample_weight=weights)
+    weight = model.coef_ if basis is None else model.coef_ @ basis
     bias = model.intercept_
     if len(weight) == 1:
         weight, bias = np.vstack([-weight, weight]) / 2, np.array([-bias[0], bias[0]]) / 2
@@ -118,17 +131,32 @@ def fit_linear_head(
     Raises:
         FitError: a label has no sample.
     """
-    missing = [name for i, name in enumerate(labels) if not (codes == i).any()]
-    if missing:
-        raise FitError(
-            f"head: expected samples of every label, got none of {missing} in the training folds. "
-            "Use fewer folds, or merge labels."
-        )
+    return _fit_each([penalty], features, codes, patients, labels)[0]
+
+
+def _fit_each(
+    penalties: Sequence[float],
+    features: NDArray[np.floating],
+    codes: Integers,
+    patients: Sequence[str],
+    labels: LabelSet,
+) -> list[LinearHead]:
+    """Fit a linear head with each of some L2 strengths; what they share is computed once.
+
+    With fewer rows than features a solution lies in the span of the rows, where it is sought.
+    """
+    check_labels(codes, labels)
     raw = features.astype(np.float64)
     weights = sample_weights(codes, patients, len(labels))
     mean, scale = standardisation(raw, weights)
-    weight, bias = _solve((raw - mean) / scale, codes, weights, penalty)
-    return LinearHead(labels, mean, scale, weight, bias, penalty)
+    rows, basis = (raw - mean) / scale, None
+    if len(rows) < rows.shape[1]:
+        rows, basis = _in_span(rows)
+    heads = []
+    for penalty in penalties:
+        weight, bias = _solve(rows, basis, codes, weights, penalty)
+        heads.append(LinearHead(labels, mean, scale, weight, bias, penalty))
+    return heads
 
 
 def fit_head(
@@ -155,7 +183,11 @@ def fit_head(
 
         return fit_svm_head(features, codes, patients, labels, config)
     if config.kind != "linear":
-        raise FitError(f"head.kind: expected linear, svm or svm-rbf, got {config.kind!r}.")
+        kinds = HEAD_KINDS[:3]
+        raise FitError(
+            f"head.kind: expected {', '.join(kinds)} on given features, got {config.kind!r}. "
+            f"{nearest(config.kind, kinds)}".rstrip()
+        )
     penalty = choose_penalty(features, codes, patients, labels, config)
     return fit_linear_head(features, codes, patients, labels, penalty)
 
@@ -216,8 +248,8 @@ def choose_penalty_among(
         train, test = fold != held_out, fold == held_out
         if len(np.unique(codes[train])) < len(labels):
             continue
-        for i, penalty in enumerate(candidates):
-            head = fit_linear_head(features[train], codes[train], names[train], labels, penalty)
+        heads = _fit_each(candidates, features[train], codes[train], names[train], labels)
+        for i, head in enumerate(heads):
             chosen = head.probabilities(features[test])[np.arange(test.sum()), codes[test]]
             losses[i] -= weights[test] @ np.log(np.maximum(chosen, 1e-12))
     return candidates[int(np.argmin(losses))]

@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 from hepar.config import HeadConfig
 from hepar.data import LabelSet
 from hepar.errors import FitError
-from hepar.fit.heads import fit_linear_head, inner_folds, sample_weights, standardisation
+from hepar.fit.heads import (
+    check_labels,
+    fit_linear_head,
+    inner_folds,
+    sample_weights,
+    standardisation,
+)
 from hepar.model import SvmHead
 
 __all__ = ["fit_svm_head"]
@@ -70,12 +76,7 @@ def fit_svm_head(
     Raises:
         FitError: a label has no sample, or no inner fold leaves every label in training.
     """
-    missing = [name for i, name in enumerate(labels) if not (codes == i).any()]
-    if missing:
-        raise FitError(
-            f"head: expected samples of every label, got none of {missing} in the training folds. "
-            "Use fewer folds, or merge labels."
-        )
+    check_labels(codes, labels)
     raw = np.asarray(features, np.float64)
     weights = sample_weights(codes, patients, len(labels))
     mean, scale = standardisation(raw, weights)
