@@ -12,7 +12,8 @@ from hepar.ensemble_job import _columns
 from hepar.errors import FitError
 from hepar.evaluate import Predictions, decide
 from hepar.fit import fit_ensemble
-from hepar.model import LinearHead, Member, Part
+from hepar.model import LinearHead, Member, Part, softmax
+from hepar.model.head import head_from_document, head_to_document
 
 LABELS = LabelSet(("normal", "malignant"))
 N = 80
@@ -93,11 +94,86 @@ def test_combining_two_noisy_members_beats_each():
 
 
 def test_members_of_other_samples_or_folds_are_refused():
-    short = TABLES[1].select(np.arange(N + 10) > 0)
-    moved = replace(TABLES[1], fold=np.where(TABLES[1].fold == "0", "1", TABLES[1].fold))
-    for other in (short, moved):
-        with pytest.raises(FitError, match="the same samples and folds"):
+    one = TABLES[1]
+    lied = np.where(np.arange(N + 10) == 0, "malignant", one.reference)
+    spoilt = {
+        "90 and 89 rows, s000 in one alone": one.select(np.arange(N + 10) > 0),
+        "fold 0 and 1 at sample s000": replace(one, fold=np.where(one.fold == "0", "1", one.fold)),
+        "sample_id s000 and s089 at sample s000": one.select(np.arange(N + 10)[::-1]),
+        "reference normal and malignant at sample s000": replace(one, reference=lied),
+        "patient_id P00 and s000": replace(one, patient_id=one.sample_id),
+    }
+    for message, other in spoilt.items():
+        with pytest.raises(FitError, match=f"the same samples and folds, got {message}"):
             fit_ensemble("vote", (TABLES[0], other), MEMBERS, LABELS)
+
+
+def test_members_of_labels_in_another_order_are_refused():
+    turned = replace(
+        TABLES[1], labels=LABELS.names[::-1], probabilities=TABLES[1].probabilities[:, ::-1]
+    )
+    with pytest.raises(FitError, match=r"got \['malignant', 'normal'\]"):
+        fit_ensemble("vote", (TABLES[0], turned), MEMBERS, LABELS)
+
+
+def test_an_unknown_way_and_a_missing_member_are_refused():
+    with pytest.raises(FitError, match=r"vote or stack, got 'stak'. Did you mean 'stack'\?"):
+        fit_ensemble("stak", TABLES, MEMBERS, LABELS)
+    with pytest.raises(FitError, match="got 2 tables and 1 members"):
+        fit_ensemble("vote", TABLES, MEMBERS[:1], LABELS)
+    with pytest.raises(FitError, match="got 0 tables and 0 members"):
+        fit_ensemble("vote", (), (), LABELS)
+
+
+@pytest.mark.parametrize("how", ["vote", "stack"])
+def test_a_label_that_only_one_fold_has_is_named(how):
+    normal = np.where(TABLES[0].fold == "1", TABLES[0].reference, "normal")
+    with pytest.raises(FitError, match=r"got none of \['malignant'\]"):
+        fit_ensemble(how, tuple(replace(t, reference=normal) for t in TABLES), MEMBERS, LABELS)
+
+
+@pytest.mark.parametrize("how", ["vote", "stack"])
+def test_a_rows_own_fold_teaches_nothing_by_its_probabilities_either(how):
+    before = fit_ensemble(how, TABLES, MEMBERS, LABELS).predictions
+    own = np.flatnonzero(TABLES[0].fold == "2")
+    lied = []
+    for each in TABLES:
+        probabilities = each.probabilities.copy()
+        probabilities[own[::2]] = probabilities[own[::2], ::-1]
+        lied.append(replace(each, probabilities=probabilities))
+    after = fit_ensemble(how, lied, MEMBERS, LABELS).predictions
+    kept = own[1::2]
+    np.testing.assert_array_equal(after.probabilities[kept], before.probabilities[kept])
+    others = TABLES[0].fold == "1"
+    assert not np.allclose(after.probabilities[others], before.probabilities[others])
+
+
+@pytest.mark.parametrize("how", ["vote", "stack"])
+def test_a_fitted_ensemble_of_three_labels_answers_to_the_bit_as_it_does_once_stored(how):
+    labels = LabelSet(("normal", "benign", "malignant"))
+    rng = np.random.default_rng(0)
+    codes = np.arange(N) // 2 % 3
+    tables = []
+    for _ in range(2):
+        probabilities = softmax(2 * np.eye(3)[codes] + rng.normal(size=(N, 3)))
+        own = TABLES[0].select(np.arange(N))
+        tables.append(
+            replace(
+                own,
+                reference=np.array(labels.names)[codes],
+                predicted=decide(probabilities, labels.names),
+                probabilities=probabilities,
+                labels=labels.names,
+            )
+        )
+    weights = rng.normal(size=(2, 3, 2))
+    zero, one = np.zeros(3), np.ones(2)
+    heads = [LinearHead(labels, np.zeros(2), one, weight, zero, 1.0) for weight in weights]
+    members = [Member(((2 * i, 2 * i + 2),), head) for i, head in enumerate(heads)]
+    head = fit_ensemble(how, tables, members, labels).head
+    again = head_from_document(labels, *head_to_document(head))
+    features = rng.normal(size=(300, 4))
+    np.testing.assert_array_equal(again.probabilities(features), head.probabilities(features))
 
 
 def test_a_network_that_two_members_share_is_kept_once(part_of):

@@ -11,12 +11,14 @@ from hepar.data import LabelSet
 from hepar.errors import FitError
 from hepar.evaluate import Predictions, decide, fit_temperature
 from hepar.fit.crossval import CrossValidation
-from hepar.fit.heads import choose_penalty_among, fit_linear_head, sample_weights
+from hepar.fit.heads import check_labels, choose_penalty_among, fit_linear_head, sample_weights
 from hepar.model import Member, StackHead, VoteHead, log_probabilities
+from hepar.registry import nearest
 
 __all__ = ["fit_ensemble"]
 
 Floats = NDArray[np.float64]
+_WAYS = ("vote", "stack")
 _STACK_PENALTIES = (1.0, 10.0, 100.0, 1000.0)
 
 
@@ -39,23 +41,25 @@ def fit_ensemble(
         Predictions in the order of the first member's, and the combined head.
 
     Raises:
-        FitError: the members were not predicted on the same samples and folds, or a label is
-            missing in the other folds of one.
+        FitError: there is no such way, the members were not predicted on the same samples, folds
+            and labels, or a label is missing in the other folds of one.
     """
-    first = predictions[0]
-    for other in predictions[1:]:
-        same = len(other) == len(first) and (
-            (other.sample_id == first.sample_id).all() and (other.fold == first.fold).all()
+    if how not in _WAYS:
+        raise FitError(
+            f"ensemble: expected vote or stack, got {how!r}. {nearest(how, _WAYS)}".rstrip()
         )
-        if not same:
-            raise FitError(
-                "ensemble: expected members predicted on the same samples and folds, got others. "
-                "Fit them on one split."
-            )
+    if not members or len(members) != len(predictions):
+        raise FitError(
+            "ensemble: expected predictions of each member, got "
+            f"{len(predictions)} tables and {len(members)} members."
+        )
+    first = predictions[0]
+    for table in predictions:
+        _check_alike(first, table, labels)
     each = np.stack([table.probabilities for table in predictions])
     known = np.flatnonzero((first.partition == "train") & (first.reference != ""))
     probabilities = np.zeros(each.shape[1:])
-    for fold in np.unique(first.fold[known]):
+    for fold in np.unique(first.fold[first.fold != ""]):
         learn = known[first.fold[known] != fold]
         rows = np.flatnonzero(first.fold == fold)
         head = _combiner(how, each, first, learn, members, labels)
@@ -78,6 +82,28 @@ def fit_ensemble(
     return CrossValidation(combined, final)
 
 
+def _check_alike(first: Predictions, other: Predictions, labels: LabelSet) -> None:
+    """Refuse a table of other samples, folds, references or labels, naming a sample."""
+    if tuple(other.labels) != labels.names:
+        raise FitError(
+            f"ensemble: expected members of the labels {list(labels)}, got {list(other.labels)}."
+        )
+    wish = "ensemble: expected members predicted on the same samples and folds, got"
+    mend = "Fit them on one split."
+    lone = np.setxor1d(first.sample_id, other.sample_id)
+    if len(lone) or len(first) != len(other):
+        name = lone[0] if len(lone) else "one sample twice"
+        raise FitError(f"{wish} {len(first)} and {len(other)} rows, {name} in one alone. {mend}")
+    for column in ("sample_id", "patient_id", "partition", "fold", "reference"):
+        ours, theirs = getattr(first, column), getattr(other, column)
+        at = np.flatnonzero(ours != theirs)
+        if len(at):
+            raise FitError(
+                f"{wish} {column} {ours[at[0]]} and {theirs[at[0]]} at sample "
+                f"{first.sample_id[at[0]]}. {mend}"
+            )
+
+
 def _combiner(
     how: str,
     each: Floats,
@@ -88,10 +114,7 @@ def _combiner(
 ) -> VoteHead | StackHead:
     """Learn how to combine from some rows alone."""
     codes = np.array([labels.index(name) for name in table.reference[rows].tolist()])
-    if len(np.unique(codes)) < len(labels):
-        raise FitError(
-            "ensemble: expected every label in the other folds of each fold. Use fewer folds."
-        )
+    check_labels(codes, labels)
     patients = table.patient_id[rows].tolist()
     weights = sample_weights(codes, patients, len(labels))
     if how == "vote":
