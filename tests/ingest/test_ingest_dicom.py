@@ -332,6 +332,7 @@ def test_labels_come_by_patient_and_what_does_not_match_is_a_finding(tmp_path, m
     assert {s.patient_id: s.label for s in manifest.samples} == {"A": "malignant", "B": ""}
     assert {(f.where, f.code) for f in manifest.findings} == {
         ("C", "no-images"),
+        ("label normal", "label-lost"),
         ("B", "unlabelled"),
     }
 

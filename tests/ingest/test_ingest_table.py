@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -228,11 +230,12 @@ def test_a_pattern_that_does_not_fit_says_where(tmp_path, make_png, pattern, mes
 def test_a_label_whose_files_are_all_refused_is_named(tmp_path, make_png):
     make_png(tmp_path / "x.png")
     (tmp_path / "y.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
-    source = table(tmp_path, "path,label,patient_id\nx.png,a,P\ny.png,benign,Q\n")
+    text = "path,label,patient_id\na.png,a,P\nx.png,a,P\ny.png,benign,Q\n"
+    source = table(tmp_path, text)
     manifest = ingest(source, IngestConfig())
     (lost,) = [f for f in manifest.findings if f.code == "label-lost"]
-    assert "expected samples labelled 'benign', got none usable" in lost.message
-    assert "y.png" in lost.message
+    assert "usable samples labelled 'benign', got none of 1 (first: y.png)" in lost.message
+    assert "(1 corrupt). First: y.png: expected a whole PNG" in lost.message
 
 
 def test_names_with_control_characters_are_refused(tmp_path, make_png):
@@ -328,3 +331,61 @@ def test_a_sample_whose_only_mask_is_damaged_is_refused_by_name(tmp_path, make_p
         ("corrupt", "m.png"),
         ("mask", "x.png"),
     }
+
+
+def test_a_label_of_a_labels_table_is_named_where_all_its_files_are_refused(tmp_path, make_dicom):
+    make_dicom(tmp_path / "in" / "1")
+    for i in range(2):
+        make_dicom(tmp_path / "in" / f"mr{i}", PatientID=f"Q{i}", Modality="MR")
+    labels = tmp_path / "labels.csv"
+    labels.write_text("patient_id,label\nP1,cyst\nQ0,benign\nQ1,benign\n")
+    manifest = ingest(tmp_path / "in", IngestConfig(labels_csv=str(labels)))
+    (lost,) = [f for f in manifest.findings if f.code == "label-lost"]
+    assert "labelled 'benign', got none of 2 (first: patient_id Q0) (2 modality)" in lost.message
+
+
+def test_a_label_none_of_whose_masks_fit_is_named(tmp_path, make_png):
+    for name in "xy":
+        make_png(tmp_path / f"{name}.png")
+    make_png(tmp_path / "small.png", np.ones((4, 4), np.uint8))
+    source = table(tmp_path, "path,label,patient_id,mask\nx.png,a,P,\ny.png,b,P,small.png\n")
+    (lost,) = [f for f in ingest(source, IngestConfig()).findings if f.code == "label-lost"]
+    assert "labelled 'b', got none of 1 (first: y.png) (1 mask)" in lost.message
+
+
+@pytest.mark.parametrize("sign", ["\n", "\r", "\x1b", "\x85", "\u2028"])
+@pytest.mark.parametrize("column", ["label", "patient_id", "study_id", "series_id", "note", "file"])
+def test_every_artefact_keeps_one_row_a_line_whatever_a_table_holds(
+    tmp_path, make_png, sign, column
+):
+    odd = f"a{sign}b"
+    row = {name: odd if name == column else "P" for name in ("label", "patient_id", "study_id")}
+    row |= {"series_id": odd if column == "series_id" else "", "note": ""}
+    row["note"] = odd if column == "note" else "plain"
+    path = f"x{sign}.png" if column == "file" else "x.png"
+    make_png(tmp_path / path)
+    make_png(tmp_path / "y.png")
+    cells = ",".join(f'"{cell}"' for cell in (path, *row.values()))
+    text = f"path,{','.join(row)}\n{cells}\ny.png,P,P2,,,\n"
+    (tmp_path / "index.csv").write_bytes(text.encode())
+    manifest = ingest(tmp_path, IngestConfig())
+    write_manifest(tmp_path / "out" / "manifest.csv", manifest, stamp("test"))
+    lines = (tmp_path / "out" / "manifest.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1 + len(manifest) == (3 if column == "note" else 2)
+    odd_ones = [f for f in manifest.findings if f.code == "control-character"]
+    assert [f.severity for f in odd_ones] == ["warning" if column == "note" else "refused"]
+    assert all(sign not in f.where + f.message for f in manifest.findings)
+
+
+def test_a_file_name_that_is_no_text_is_refused_and_the_manifest_can_be_written(tmp_path, make_png):
+    data = make_png(tmp_path / "a" / "x.png").read_bytes()
+    (tmp_path / "a" / os.fsdecode(b"caf\xe9.png")).write_bytes(data)
+    manifest = ingest(tmp_path, IngestConfig(patients_unknown=True))
+    assert [s.path for s in manifest.samples] == ["a/x.png"]
+    write_manifest(tmp_path / "manifest.csv", manifest, stamp("test"))
+    assert [f.where for f in manifest.findings] == [r"a/caf\udce9.png"]
+
+
+def test_a_column_name_of_two_lines_is_refused(tmp_path):
+    with pytest.raises(IngestError, match=r"column names without control characters, got 'a\\nb'"):
+        ingest(table(tmp_path, 'path,label,"a\nb"\nx.png,a,1\n'), IngestConfig())

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +15,13 @@ from hepar.ingest.files import Entry, Listing, Source, name_of
 from hepar.ingest.labels import find_labels_table, join_labels
 from hepar.ingest.looks import Look, look_at, look_at_all
 from hepar.ingest.masked import join_masks
+from hepar.ingest.names import check_names, escaped
 from hepar.ingest.patients import check_patients, patient_finder, unmatched
 from hepar.progress import LOG
 
 __all__ = ["make_manifest"]
+
+_GONE = ("refused", "set-aside")
 
 
 def make_manifest(source: Source, config: IngestConfig, *, labelled: bool = True) -> Manifest:
@@ -51,18 +53,19 @@ def make_manifest(source: Source, config: IngestConfig, *, labelled: bool = True
     ]
     allow_gaps = config.allow_gaps or source.chosen or not labelled
     drafts = make_drafts(pairs, notes, allow_gaps=allow_gaps)
-    drafts = _without_control_characters(drafts, notes)
-    drafts = _with_labels(drafts, source, config, notes)
-    named = [entry.label for entry in source.entries] + [draft.sample.label for draft in drafts]
+    drafts, rows = _with_labels(drafts, source, config, notes)
+    claims = _claims(source, [draft.sample for draft in drafts], rows)
     drafts, values = join_masks(drafts, source.root, config, notes)
-    found = [draft.sample for draft in drafts]
-    notes += _lost_labels(named, found, notes)
+    found, odd = check_names(draft.sample for draft in drafts)
+    notes += odd
+    notes += _lost_labels(claims, found, notes)
     known = all(sample.patient_id for sample in found)
     samples = check_patients(found, source.root, config, labelled=labelled)
     if not samples:
         raise IngestError(f"{source.root}: expected usable CT images, got none {_reasons(notes)}")
     if labelled:
         notes += _unlabelled(samples)
+    notes = [replace(n, where=escaped(n.where), message=escaped(n.message)) for n in notes]
     for note in notes:
         LOG.info("%s: %s: %s", note.severity, note.where, note.message)
     return Manifest(
@@ -76,44 +79,46 @@ def make_manifest(source: Source, config: IngestConfig, *, labelled: bool = True
     )
 
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
-
-
-def _without_control_characters(drafts: Sequence[Draft], notes: list[Finding]) -> list[Draft]:
-    """Return the drafts whose names stay on one line; the others are refused."""
-    kept = []
-    for draft in drafts:
-        sample = draft.sample
-        names = (sample.path, sample.patient_id, sample.study_id, sample.series_id, sample.label)
-        odd = next((name for name in names if _CONTROL.search(name)), "")
-        if odd:
-            message = f"expected names without control characters, got {odd!r}. Rename it."
-            notes.append(Finding("control-character", ascii(sample.path), message, "refused"))
-        else:
-            kept.append(draft)
-    return kept
+def _claims(
+    source: Source, samples: Iterable[Sample], rows: Iterable[tuple[str, str]]
+) -> dict[str, list[str]]:
+    """Return label -> the files that were to have it, or the rows of a labels table."""
+    named = [(entry.label, name_of(entry.path, source.root)) for entry in source.entries]
+    named += [(sample.label, sample.path) for sample in samples]
+    claims: dict[str, list[str]] = {}
+    for label, name in (*named, *rows):
+        if label:
+            claims.setdefault(label, []).append(name)
+    return claims
 
 
 def _lost_labels(
-    named: Iterable[str], kept: Iterable[Sample], notes: Sequence[Finding]
+    claims: Mapping[str, Sequence[str]], kept: Iterable[Sample], notes: Sequence[Finding]
 ) -> list[Finding]:
-    """Return a finding for each label of which no sample is left."""
-    counts = Counter(label for label in named if label)
-    lost = sorted(set(counts) - {sample.label for sample in kept})
-    return [
-        Finding(
-            "label-lost",
-            f"label {label}",
-            f"expected samples labelled {label!r}, got none usable {_reasons(notes)}",
+    """Return a finding for each label of which no sample is left.
+
+    Args:
+        claims: label -> the files, or rows of a labels table without images, that were to have it.
+        kept: the samples that are left.
+        notes: what was refused so far, and why.
+    """
+    left = {sample.label for sample in kept}
+    findings = []
+    for label in sorted(set(claims) - left):
+        names = list(dict.fromkeys(claims[label]))
+        gone = [note for note in notes if note.severity in _GONE]
+        own = [note for note in gone if note.where in names] or gone
+        message = (
+            f"expected usable samples labelled {label!r}, got none of {len(names)} (first: "
+            f"{names[0]})" + (f" {_reasons(own)}" if own else ".")
         )
-        for label in lost
-    ]
+        findings.append(Finding("label-lost", f"label {label}", message))
+    return findings
 
 
 def _reasons(notes: Sequence[Finding]) -> str:
     """Return how many of what were refused or set aside, and the first of them in full."""
-    order = ("refused", "set-aside")
-    gone = sorted((note for note in notes if note.severity in order), key=lambda n: n.severity)
+    gone = sorted((note for note in notes if note.severity in _GONE), key=lambda n: n.severity)
     counts = Counter(note.code for note in gone)
     what = ", ".join(f"{n} {code}" for code, n in counts.most_common()) or "no file"
     return f"({what})." + (f" First: {gone[0].where}: {gone[0].message}" if gone else "")
@@ -144,18 +149,25 @@ def _sample(entry: Entry, look: Look, root: Path, find_patient: Callable[[str], 
 
 def _with_labels(
     drafts: Sequence[Draft], source: Source, config: IngestConfig, notes: list[Finding]
-) -> list[Draft]:
-    """Join the labels table, where one is named, or lies in a source that names no label itself."""
+) -> tuple[list[Draft], list[tuple[str, str]]]:
+    """Join the labels table, where one is named, or lies in a source that names no label itself.
+
+    Returns:
+        The drafts, and (label, key) of the table's rows without images.
+    """
     table = find_labels_table(source.root, config)
     labelled = any(entry.label for entry in source.entries)
     if table is None or (not config.labels_csv and (labelled or source.chosen)):
-        return list(drafts)
+        return list(drafts), []
     LOG.info("%s: read as the labels of this source", table)
-    samples, findings = join_labels([one.sample for one in drafts], table, source.root, config)
+    samples, findings, unused = join_labels(
+        [one.sample for one in drafts], table, source.root, config
+    )
     masks = {sample.mask for sample in samples}
     notes[:] = [note for note in notes if note.code != "other-format" or note.where not in masks]
     notes += findings
-    return [replace(draft, sample=sample) for draft, sample in zip(drafts, samples, strict=True)]
+    joined = [replace(draft, sample=one) for draft, one in zip(drafts, samples, strict=True)]
+    return joined, unused
 
 
 def _unlabelled(samples: Iterable[Sample]) -> list[Finding]:

@@ -37,7 +37,7 @@ def _to_rename(columns: Sequence[str]) -> str:
 
 def join_labels(
     samples: Sequence[Sample], table: Path, root: Path, config: IngestConfig
-) -> tuple[list[Sample], list[Finding]]:
+) -> tuple[list[Sample], list[Finding], list[tuple[str, str]]]:
     """Return samples with the label, and the mask where one is named, of their row.
 
     Args:
@@ -48,7 +48,7 @@ def join_labels(
         config: `label_column`.
 
     Returns:
-        The samples, and a finding for every row without images.
+        The samples; a finding for every row without images; (label, key) of those rows.
 
     Raises:
         IngestError: a column is missing, or a key has two different rows.
@@ -88,9 +88,9 @@ def join_labels(
             )
         )
     there = {getattr(sample, key) for sample in samples}
+    without = [value for value in said if value not in there]
     findings += [
         Finding("no-images", value, f"expected images of this {key}, got none.")
-        for value in said
-        if value not in there
+        for value in without
     ]
-    return joined, findings
+    return joined, findings, [(said[value][0], f"{key} {value}") for value in without]

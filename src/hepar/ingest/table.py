@@ -12,6 +12,7 @@ from hepar.data import Finding
 from hepar.data.manifest import COLUMNS
 from hepar.errors import IngestError
 from hepar.ingest.files import Entry, Source
+from hepar.ingest.names import is_one_line
 from hepar.ingest.patients import id_columns
 from hepar.registry import renamed
 
@@ -41,6 +42,12 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         raise IngestError(f"{path}: expected a CSV table, got no file.") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise IngestError(f"{path}: expected a UTF-8 CSV table, got {error}.") from None
+    odd = next((name for name in columns if not is_one_line(name)), None)
+    if odd is not None:
+        raise IngestError(
+            f"{path}: expected column names without control characters, got {odd!a}. "
+            "Rename the column."
+        )
     for number, row in enumerate(rows, start=2):
         if None in row or None in row.values():
             raise IngestError(
