@@ -6,11 +6,14 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hepar.errors import HeparError
+
+if TYPE_CHECKING:
+    from hepar.config import IngestConfig
 
 __all__ = ["app", "main"]
 
@@ -74,6 +77,17 @@ def _settings(**options: object) -> list[str]:
         f"{name.replace('__', '.')}={'true' if value is True else value}"
         for name, value in given.items()
     ]
+
+
+def _ingest_config(given: list[str], settings: list[str] | None) -> IngestConfig:
+    """Return the settings of ingest alone; those of another stage would change nothing here."""
+    from hepar.config import read_config
+    from hepar.errors import ConfigError
+
+    for setting in settings or []:
+        if not setting.strip().startswith("ingest."):
+            raise ConfigError(f"--set {setting!r}: expected ingest.KEY=VALUE in this command.")
+    return read_config(None, [*given, *(settings or [])]).ingest
 
 
 @app.command(rich_help_panel=JOB)
@@ -336,16 +350,19 @@ def predict(
     patient_pattern: Pattern = None,
     flip_vertical: Flip = False,
     allow_gaps: Gaps = False,
+    settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Answer for new images with a bundle: probabilities per slice and per patient."""
-    from hepar.config import IngestConfig
     from hepar.ingest import ingest_files
     from hepar.model import load_predictor
 
-    ingest_config = IngestConfig(
-        patient_pattern=patient_pattern or "", flip_vertical=flip_vertical, allow_gaps=allow_gaps
+    given = _settings(
+        ingest__patient_pattern=patient_pattern,
+        ingest__flip_vertical=flip_vertical,
+        ingest__allow_gaps=allow_gaps,
     )
+    ingest_config = _ingest_config(given, settings)
     predictor = load_predictor(bundle)
     manifest = ingest_files(paths, ingest_config)
     answer = predictor.predict(manifest)
@@ -410,10 +427,10 @@ def ingest(
     label_order: Order = None,
     flip_vertical: Flip = False,
     allow_gaps: Gaps = False,
+    settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Read a source into a manifest: who is in it, what was refused, and why."""
-    from hepar.config import read_config
     from hepar.data import write_manifest
     from hepar.ingest import ingest as ingest_source
     from hepar.provenance import stamp
@@ -426,7 +443,7 @@ def ingest(
         ingest__flip_vertical=flip_vertical,
         ingest__allow_gaps=allow_gaps,
     )
-    manifest = ingest_source(source, read_config(None, given).ingest)
+    manifest = ingest_source(source, _ingest_config(given, settings))
     write_manifest(out, manifest, stamp(" ".join(sys.argv), inputs={"source": str(source)}))
     counts = {
         label: sum(sample.label == label for sample in manifest.samples)

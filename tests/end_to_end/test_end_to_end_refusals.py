@@ -5,9 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from hepar.cli import app
 from hepar.config import read_config
-from hepar.errors import HeparError
+from hepar.data import read_manifest
+from hepar.errors import ConfigError, HeparError, IngestError
 from hepar.main_job import run
 
 
@@ -55,3 +58,25 @@ def test_a_refused_source_leaves_no_empty_folder_but_keeps_a_full_one(tmp_path, 
     with pytest.raises(HeparError, match="expected a patient_id"):
         run(pictures, tmp_path / "out", config)
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.usefixtures("pictures")
+def test_mask_values_are_said_where_ingest_asks_for_them(tmp_path):
+    cv2.imwrite(str(tmp_path / "m.png"), np.arange(5, 69, dtype=np.uint8).reshape(8, 8))
+    table = tmp_path / "t.csv"
+    table.write_text("path,label,patient_id,mask\nin/a/x.png,a,P,m.png\n")
+    out = tmp_path / "m.csv"
+    asked = CliRunner().invoke(app, ["ingest", str(table), "--out", str(out)])
+    assert isinstance(asked.exception, IngestError)
+    assert "--set ingest.mask_values=" in str(asked.exception)
+    said = ["--set", "ingest.mask_values=liver=5"]
+    answered = CliRunner().invoke(app, ["ingest", str(table), "--out", str(out), *said])
+    assert answered.exit_code == 0, answered.output
+    assert read_manifest(out).mask_values == {"liver": 5}
+
+
+@pytest.mark.parametrize("command", [["ingest", "x"], ["predict", "bundle", "x"]])
+def test_a_setting_of_another_stage_is_refused_where_it_would_change_nothing(command):
+    done = CliRunner().invoke(app, [*command, "--set", "split.folds=3"])
+    assert isinstance(done.exception, ConfigError)
+    assert "expected ingest.KEY=VALUE in this command" in str(done.exception)
