@@ -340,7 +340,7 @@ def papers_way(name: str, target: float, limit: int) -> dict[str, float]:
 def ways(rounds: int) -> str:
     """Return the time to one AUROC of held-out patients, the paper's way and ours."""
     del rounds
-    name, limit = (PAPERS if _has(PAPERS) else "efficientnet_lite0"), 30
+    name, limit = (PAPERS if _has(PAPERS) else "efficientnet_lite0"), 15
     frozen = _call("frozen", name)
     full = _call("full", name, frozen["auroc"], limit)
     target = min(frozen["auroc"], full["auroc"])
