@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from hepar.data import LabelSet
@@ -62,6 +64,34 @@ def test_a_head_comes_back_from_disk_and_answers_the_same(kind, head):
     np.testing.assert_allclose(expected.sum(axis=1), 1)
     for i in (0, 17, 39):
         np.testing.assert_array_equal(head.probabilities(features[i : i + 1])[0], expected[i])
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    d=st.sampled_from([1, 2, 7, 64, 1280]),
+    n=st.integers(2, 40),
+    m=st.sampled_from([1, 3, 200]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_a_row_does_not_notice_its_neighbours_at_any_width(d, n, m, seed):
+    """BLAS and pairwise sums would, in the last bits, at the widths that networks have."""
+    rng = np.random.default_rng(seed)
+    width = (np.zeros(d), np.ones(d))
+    machine = (rng.normal(size=(m, d)), rng.normal(size=(3, m)), rng.normal(size=3))
+    layers = tuple(
+        (rng.normal(size=(out, into)).astype("f4"), rng.normal(size=out).astype("f4"))
+        for out, into in ((m, d), (3, m))
+    )
+    features = rng.normal(size=(n, d)).astype(np.float32)
+    some = rng.permutation(n)[: rng.integers(1, n)]
+    for head in (
+        LinearHead(LABELS, *width, rng.normal(size=(3, d)), rng.normal(size=3), 1.0),
+        SvmHead(LABELS, *width, *machine, 1 / d, linear(3)),
+        DenseHead(LABELS, layers),
+    ):
+        np.testing.assert_array_equal(
+            head.probabilities(features[some]), head.probabilities(features)[some]
+        )
 
 
 @pytest.mark.parametrize("head", HEADS_ALONE)

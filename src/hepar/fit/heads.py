@@ -178,6 +178,7 @@ def fit_head(
     Raises:
         FitError: a label has no sample, or the kind is unknown.
     """
+    check_labels(codes, labels)
     if config.kind in {"svm", "svm-rbf"}:
         from hepar.fit.svm import fit_svm_head
 

@@ -11,13 +11,7 @@ from numpy.typing import NDArray
 from hepar.config import HeadConfig
 from hepar.data import LabelSet
 from hepar.errors import FitError
-from hepar.fit.heads import (
-    check_labels,
-    fit_linear_head,
-    inner_folds,
-    sample_weights,
-    standardisation,
-)
+from hepar.fit.heads import fit_linear_head, inner_folds, sample_weights, standardisation
 from hepar.model import SvmHead
 
 __all__ = ["fit_svm_head"]
@@ -65,7 +59,7 @@ def fit_svm_head(
 
     Args:
         features: (n, d).
-        codes: (n,) label codes.
+        codes: (n,) label codes; every label has samples, as `fit_head` checks.
         patients: n patient_ids.
         labels: the label set.
         config: kind "svm" (linear) or "svm-rbf", and the number of inner folds.
@@ -74,9 +68,8 @@ def fit_svm_head(
         The head.
 
     Raises:
-        FitError: a label has no sample, or no inner fold leaves every label in training.
+        FitError: no inner fold leaves every label in training.
     """
-    check_labels(codes, labels)
     raw = np.asarray(features, np.float64)
     weights = sample_weights(codes, patients, len(labels))
     mean, scale = standardisation(raw, weights)
