@@ -19,10 +19,11 @@ from hepar.errors import ConfigError, HeparError
 from hepar.fit import HEAD_KINDS, needs_training
 from hepar.fit.workers import world_size
 from hepar.ledger import Ledger
-from hepar.main_job import Cohort, PlannedPart, check, fit_model, new_ledger, prepare
+from hepar.main_job import Cohort, PlannedPart, fit_model, new_ledger, prepare
 from hepar.progress import LOG
 from hepar.provenance import read_artefact, sha256_file, stamp, write_artefact
 from hepar.registry import nearest
+from hepar.settings import check
 
 __all__ = ["ComparePlan", "ModelPlan", "compare", "read_plan"]
 
@@ -215,13 +216,15 @@ def compare(source: Path, out: Path, plan: ComparePlan, command: str = "") -> Pa
             f"compare: expected one process, got {world_size()}. Use `hepar run` under torchrun."
         )
     for model in plan.models:
-        check(model.config)
+        check(model.config, networks=not model.members)
     ledger = new_ledger(out, command)
-    configs = [model.config for model in plan.models]
-    cohort, parts = prepare(source, ledger, configs)
+    single = {model.name: model.config for model in plan.models if not model.members}
+    cohort, plans = prepare(source, ledger, list(single.values()))
+    parts = dict(zip(single, plans, strict=True))
     done: dict[str, list[Path]] = {}
     failed: list[str] = []
-    for model, planned in zip(plan.models, parts, strict=True):
+    for model in plan.models:
+        planned = parts.get(model.name, ())
         seeds = plan.seeds if not model.members and needs_training(model.config) else (0,)
         try:
             done[model.name] = [_fit(model, planned, cohort, ledger, seed, done) for seed in seeds]
@@ -246,6 +249,7 @@ def _fit(
     folder = ledger.folder / "models" / _folder_name(model.name) / f"seed-{seed}"
     LOG.info("model     %s, seed %d", model.name, seed)
     own = new_ledger(folder, ledger.command)
+    folder.mkdir(parents=True, exist_ok=True)
     for name in ("manifest.csv", "manifest.meta.json", "split.json"):
         source, copy = ledger.folder / name, folder / name
         if not copy.is_file() or sha256_file(copy) != sha256_file(source):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import shlex
@@ -16,18 +15,16 @@ from typing import Any
 from hepar.backbone import BACKBONES, BackboneSpec, Weights, find_weights
 from hepar.config import RunConfig
 from hepar.data import Finding, Manifest, read_manifest, write_manifest
-from hepar.errors import BackboneError, ConfigError, FitError, HeparError, IngestError
-from hepar.fit import HEAD_KINDS
+from hepar.errors import ConfigError, FitError, IngestError
 from hepar.fit.workers import barrier, rank
 from hepar.ledger import Ledger
 from hepar.preprocess import NetworkInput, Recipe, make_recipe, read_recipe, write_recipe
 from hepar.provenance import digest, sha256_file, stamp, write_artefact
-from hepar.registry import nearest
+from hepar.settings import check
 from hepar.split import Split, make_split, read_split, write_split
 
 __all__ = [
     "Cohort",
-    "check",
     "evaluate_model",
     "fit_model",
     "new_ledger",
@@ -154,25 +151,13 @@ def plan(manifest: Manifest, config: RunConfig) -> tuple[PlannedPart, ...]:
     Raises:
         HeparError: a network, its weights or a recipe cannot be had.
     """
-    from hepar.fit import needs_training
-
     parts = []
     for name in config.backbone.name.split("+"):
         spec = BACKBONES.get(name)
         weights = find_weights(name, config.backbone.weights)
-        if not spec.timm_name and not config.backbone.weights and config.finetune.freeze != "none":
-            raise BackboneError(
-                f"backbone {name!r}: it has no pretrained weights to freeze. Train it from "
-                "scratch with --preset scratch, or ask for a control with --weights random."
-            )
         size = config.recipe.size or spec.input_size
         network = NetworkInput(size, weights.mean, weights.std)
         parts.append(PlannedPart(spec, weights, make_recipe(config.recipe.name, manifest, network)))
-    if needs_training(config) and len(parts) > 1:
-        raise FitError(
-            f"backbone.name={config.backbone.name}: expected one network to fine-tune, got "
-            f"{len(parts)}. Concatenated features are frozen ones: use --freeze all."
-        )
     return tuple(parts)
 
 
@@ -209,12 +194,7 @@ def prepare(
     Returns:
         The cohort, and each model's networks.
     """
-    try:
-        manifest = _ingest(source, ledger, configs[0])
-    except HeparError:
-        with contextlib.suppress(OSError):  # only an empty folder is removed
-            ledger.folder.rmdir()
-        raise
+    manifest = _ingest(source, ledger, configs[0])
     plans = [plan(manifest, config) for config in configs]
     if any(part.recipe.needs_mask for parts in plans for part in parts):
         manifest = _without_liver(manifest)
@@ -462,49 +442,15 @@ def fit_model(
     return report_model(cohort, [part.backbone for part in parts], ledger, config)
 
 
-def check(config: RunConfig) -> None:
-    """Refuse what cannot work before any file is read.
+def new_ledger(out: Path, command: str = "") -> Ledger:
+    """Return the ledger of a folder, which the first file in it makes.
 
     Raises:
-        HeparError: a name is unknown, a value makes no sense, or weights cannot be found.
+        ConfigError: no such folder can be made, or nothing can be written to it.
     """
-    from hepar.ingest import check_config
-    from hepar.preprocess import RECIPES
-
-    check_config(config.ingest)
-
-    for name in config.backbone.name.split("+"):
-        BACKBONES.get(name).frozen_prefixes(config.finetune.freeze)
-        find_weights(name, config.backbone.weights)
-    if config.recipe.name != "auto":
-        RECIPES.get(config.recipe.name)
-    for where, value, known in (
-        ("head.aggregate", config.head.aggregate, ("mean", "top", "max")),
-        ("head.kind", config.head.kind, HEAD_KINDS),
-        ("split.unit", config.split.unit, ("patient", "image")),
-    ):
-        if value not in known:
-            raise ConfigError(
-                f"{where}: expected one of {', '.join(known)}, got {value!r}. "
-                f"{nearest(value, known)}".rstrip()
-            )
-    if config.split.folds < 2 or not 0 <= config.split.test <= 0.9:
-        raise ConfigError(
-            "split: expected 2 folds or more and a test share from 0 to 0.9, got "
-            f"folds={config.split.folds}, test={config.split.test}."
-        )
-    for where, number, least in (
-        ("head.views", config.head.views, 1),
-        ("head.top_k", config.head.top_k, 1),
-        ("head.inner_folds", config.head.inner_folds, 2),
-    ):
-        if number < least:
-            raise ConfigError(f"{where}: expected {least} or more, got {number}.")
-
-
-def new_ledger(out: Path, command: str = "") -> Ledger:
-    """Return the ledger of a folder, which is made where it is not there yet."""
-    out.mkdir(parents=True, exist_ok=True)
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ConfigError(f"{out}: expected a folder to write to, got {there}, which is none.")
     return Ledger(out, command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
 
 

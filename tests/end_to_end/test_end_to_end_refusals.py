@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 import cv2
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from hepar.cli import app
+from hepar.compare_job import compare, read_plan
 from hepar.config import read_config
 from hepar.data import read_manifest
 from hepar.errors import ConfigError, HeparError, IngestError
 from hepar.main_job import run
+from hepar.reproduce_job import reproduce
 
 
 @pytest.fixture
@@ -28,8 +32,23 @@ def pictures(tmp_path):
     ("setting", "message"),
     [
         ("head.aggregate=middle", "expected one of mean, top, max"),
-        ("split.folds=1", "expected 2 folds or more"),
-        ("split.test=2", "test share from 0 to 0.9"),
+        ("split.folds=1", "split.folds: expected 2 or more, got 1"),
+        ("split.test=2", "split.test: expected 0 to 0.9, got 2"),
+        ("split.test=nan", "split.test: expected 0 to 0.9, got nan"),
+        ("split.seed=-1", "split.seed: expected 0 to"),
+        ("recipe.size=16", "recipe.size: expected 32 pixels or more for efficientnet_lite0"),
+        ("recipe.size=-64", "recipe.size: expected 0 to 4096"),
+        ("backbone.batch=0", "backbone.batch: expected 1 or more"),
+        ("backbone.name=vgg16+densenet121 finetune.freeze=early", "one network to fine-tune"),
+        ("backbone.name=small_cnn backbone.weights=", "no pretrained weights to freeze"),
+        ("finetune.start=middle", "expected one of random, linear"),
+        ("finetune.start=linear head.kind=dense", "expected no hidden layers"),
+        ("finetune.cache=yes", "expected one of auto, on, off"),
+        ("finetune.dropout=2", "finetune.dropout: expected 0 to 0.99"),
+        ("finetune.hidden=64,0", "finetune.hidden: expected 1 or more"),
+        ("evaluate.resamples=0", "evaluate.resamples: expected 100 or more"),
+        ("evaluate.level=2", "evaluate.level: expected 0.5 to"),
+        ("ingest.max_megapixels=0", "ingest.max_megapixels: expected 0.001 or more"),
         ("recipe.name=livr", "Known: liver, paper, ct, picture"),
         ("backbone.name=vgg", "Known: efficientnet_lite0, "),
         ("ingest.label_order=a,a", "none twice"),
@@ -40,8 +59,8 @@ def pictures(tmp_path):
     ],
 )
 def test_a_senseless_setting_is_refused_before_the_source_is_looked_at(tmp_path, setting, message):
-    config = read_config(settings=["backbone.weights=random", setting])
-    with pytest.raises(HeparError, match=message.replace("(", r"\(")):
+    config = read_config(settings=["backbone.weights=random", *setting.split()])
+    with pytest.raises(HeparError, match=re.escape(message)):
         run(tmp_path / "nowhere", tmp_path / "out", config)
     assert not (tmp_path / "out").exists()
 
@@ -80,3 +99,30 @@ def test_a_setting_of_another_stage_is_refused_where_it_would_change_nothing(com
     done = CliRunner().invoke(app, [*command, "--set", "split.folds=3"])
     assert isinstance(done.exception, ConfigError)
     assert "expected ingest.KEY=VALUE in this command" in str(done.exception)
+
+
+def test_a_refused_comparison_or_reproduction_leaves_no_folder(tmp_path, pictures):
+    out = tmp_path / "new" / "out"
+    random = {"backbone": {"weights": "random"}}
+    for settings in (random, {**random, "split": {"folds": 1}}):
+        with pytest.raises(HeparError, match=r"expected a patient_id|split\.folds"):
+            compare(pictures, out, read_plan(names=["vgg16", "resnet50"], settings=settings))
+        with pytest.raises(HeparError, match=r"expected a patient_id|split\.folds"):
+            reproduce(pictures, out, ["vgg16", "resnet50"], settings)
+    assert not out.parent.exists()
+
+
+def test_an_ensemble_needs_no_network_of_its_own(tmp_path):
+    shared = {"backbone": {"weights": "random"}, "finetune": {"freeze": "layer2"}}
+    plan = read_plan(names=["resnet50", "resnet50:dense", "vote"], settings=shared)
+    with pytest.raises(HeparError, match="got nothing there"):
+        compare(tmp_path / "nowhere", tmp_path / "out", plan)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_is_a_file_is_refused_before_the_source_is_looked_at(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    config = read_config(settings=["backbone.weights=random"])
+    for out in (tmp_path / "out", tmp_path / "out" / "run"):
+        with pytest.raises(HeparError, match="expected a folder to write to"):
+            run(tmp_path / "nowhere", out, config)

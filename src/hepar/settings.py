@@ -1,0 +1,129 @@
+"""What is wrong with settings, said before any file is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from hepar.backbone import BACKBONES, find_weights
+from hepar.config import RunConfig
+from hepar.errors import BackboneError, ConfigError
+from hepar.fit import HEAD_KINDS, needs_training
+from hepar.ingest import check_config
+from hepar.preprocess import RECIPES
+from hepar.registry import nearest
+
+__all__ = ["check"]
+
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "split.unit": ("patient", "image"),
+    "head.kind": tuple(HEAD_KINDS),
+    "head.aggregate": ("mean", "top", "max"),
+    "finetune.start": ("random", "linear"),
+    "finetune.cache": ("auto", "on", "off"),
+}
+
+_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "ingest.max_megapixels": (0.001, math.inf),
+    "ingest.max_megabytes": (0.001, math.inf),
+    "split.folds": (2, math.inf),
+    "split.test": (0, 0.9),
+    "split.seed": (0, 2**32 - 1),
+    "recipe.size": (0, 4096),
+    "backbone.batch": (1, math.inf),
+    "backbone.workers": (0, 1024),
+    "backbone.threads": (0, 1024),
+    "finetune.epochs": (1, math.inf),
+    "finetune.batch": (1, math.inf),
+    "finetune.learning_rate": (1e-12, 10),
+    "finetune.weight_decay": (0, 10),
+    "finetune.dropout": (0, 0.99),
+    "finetune.label_smoothing": (0, 0.99),
+    "finetune.tune": (0, 0.9),
+    "finetune.patience": (1, math.inf),
+    "finetune.plateau": (1, math.inf),
+    "finetune.cache_gb": (0, math.inf),
+    "finetune.seed": (0, 2**32 - 1),
+    "head.views": (1, math.inf),
+    "head.inner_folds": (2, math.inf),
+    "head.top_k": (1, math.inf),
+    "evaluate.resamples": (100, math.inf),
+    "evaluate.level": (0.5, 0.9999),
+    "evaluate.seed": (0, 2**32 - 1),
+}
+"""Least and greatest value of each number; what is not a number is outside."""
+
+
+def check(config: RunConfig, *, networks: bool = True) -> None:
+    """Refuse what cannot work, whatever the source is.
+
+    Args:
+        config: of a run.
+        networks: False for an ensemble, which has only its members' networks.
+
+    Raises:
+        HeparError: a name is unknown, a value makes no sense, or weights cannot be found.
+    """
+    values = dataclasses.asdict(config)
+    for name, known in _CHOICES.items():
+        _check_choice(name, _value(values, name), known)
+    for name, bounds in _BOUNDS.items():
+        _check_number(name, _value(values, name), *bounds)
+    if not all(width >= 1 for width in config.finetune.hidden):
+        raise ConfigError(f"finetune.hidden: expected 1 or more, got {config.finetune.hidden}.")
+    check_config(config.ingest)
+    if config.recipe.name != "auto":
+        RECIPES.get(config.recipe.name)
+    if networks:
+        _check_networks(config)
+
+
+def _value(values: Mapping[str, Any], name: str) -> Any:
+    stage, _, key = name.partition(".")
+    return values[stage][key]
+
+
+def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ConfigError(
+            f"{name}: expected one of {', '.join(known)}, got {value!r}. "
+            f"{nearest(value, known)}".rstrip()
+        )
+
+
+def _check_number(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        upper = f"to {most:g}" if most < math.inf else "or more"
+        raise ConfigError(f"{name}: expected {least:g} {upper}, got {value}.")
+
+
+def _check_networks(config: RunConfig) -> None:
+    names = config.backbone.name.split("+")
+    for name in names:
+        spec = BACKBONES.get(name)
+        spec.frozen_prefixes(config.finetune.freeze)
+        if 0 < config.recipe.size < spec.min_size:
+            raise ConfigError(
+                f"recipe.size: expected {spec.min_size} pixels or more for {name}, or 0 for its "
+                f"own {spec.input_size}, got {config.recipe.size}."
+            )
+        if not spec.timm_name and not config.backbone.weights and config.finetune.freeze != "none":
+            raise BackboneError(
+                f"backbone {name!r}: it has no pretrained weights to freeze. Train it from "
+                "scratch with --preset scratch, or ask for a control with --weights random."
+            )
+        find_weights(name, config.backbone.weights)
+    if not needs_training(config):
+        return
+    if len(names) > 1:
+        raise ConfigError(
+            f"backbone.name={config.backbone.name}: expected one network to fine-tune, got "
+            f"{len(names)}. Concatenated features are frozen ones: use --freeze all."
+        )
+    if config.finetune.start == "linear" and config.finetune.hidden:
+        raise ConfigError(
+            "finetune.start=linear: expected no hidden layers, got "
+            f"finetune.hidden={config.finetune.hidden}. Set finetune.hidden to an empty list."
+        )
