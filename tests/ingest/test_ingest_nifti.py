@@ -288,3 +288,18 @@ def test_mask_values_can_be_said_for_volumes_alone(tmp_path, make_nifti, make_pn
         if sample.kind == "hu":
             liver = np.abs(hu[sample.slice_index]) % 9 == 5
             np.testing.assert_array_equal(one.mask, liver.astype(np.uint8))
+
+
+def test_a_smoothed_volume_mask_is_a_finding_beside_pictures_of_other_values(
+    tmp_path, make_nifti, make_png
+):
+    ramp = np.full((2, 40, 40), 255, np.uint8)
+    ramp[:, 0] = np.arange(40) * 6
+    make_nifti(tmp_path / "v" / "p1.nii.gz", 40 - 4 * ramp.astype(np.int16))
+    make_nifti(tmp_path / "v" / "p1_mask.nii.gz", ramp)
+    make_png(tmp_path / "x.png", np.zeros((1, 3), np.uint8))
+    make_png(tmp_path / "m.png", np.array([[0, 127, 255]], np.uint8))
+    (tmp_path / "t.csv").write_text("path,patient_id,mask\nx.png,P,m.png\n")
+    manifest = ingest_files([tmp_path / "v", tmp_path / "t.csv"], IngestConfig())
+    assert manifest.mask_values == {"liver": 127, "lesion": 255, "volume:liver_from": 128}
+    assert "smoothed-masks" in {finding.code for finding in manifest.findings}

@@ -154,7 +154,10 @@ def test_unclear_mask_values_are_refused_with_the_way_out():
         infer_mask_values([{0: 1, 5: 1, 6: 1, 7: 1}])
 
 
-@pytest.mark.parametrize("text", ["liver=x", "kidney=3", "liver", "liver=-1"])
+@pytest.mark.parametrize(
+    "text",
+    ["liver=x", "kidney=3", "liver", "liver=-1", "liver=0", "liver=1,lesion=1", "liver=1,liver=2"],
+)
 def test_mask_values_that_say_nothing_are_refused(text):
     with pytest.raises(IngestError, match="liver=VALUE"):
         parse_mask_values(text)

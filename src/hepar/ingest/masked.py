@@ -41,10 +41,10 @@ def join_masks(
         lambda path: look_at_mask(path, config),
     )  # fmt: skip
     values = _mask_values(masks, config)
-    if LIVER_FROM in values and not config.mask_values:
+    ramps = [value for name, value in values.items() if name.endswith(LIVER_FROM)]
+    if ramps and LIVER_FROM not in config.mask_values:
         message = (
-            f"expected two values, got a ramp to 255; values from {values[LIVER_FROM]} up are "
-            "taken as liver."
+            f"expected two values, got a ramp to 255; values from {ramps[0]} up are taken as liver."
         )
         notes.append(Finding("smoothed-masks", "masks", message))
     kept: list[Draft] = []

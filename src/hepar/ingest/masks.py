@@ -103,24 +103,32 @@ def parse_mask_values(text: str) -> dict[str, int]:
     A name may have `volume:` before it, to hold for NIfTI masks alone.
 
     Raises:
-        IngestError: a name is not liver or lesion, or a value is not a whole number.
+        IngestError: a name is not liver or lesion or stands twice, or a value is not a whole number
+            above 0 of its own.
 
     Example:
         >>> parse_mask_values("liver=5")
         {'liver': 5}
     """
-    values = {}
+    values: dict[str, int] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, value = (piece.strip() for piece in part.partition("="))
         try:
-            values[name] = int(value, 0)
+            number = int(value, 0)
         except ValueError:
-            values[name] = -1
-        if name.removeprefix(VOLUME) not in _MEANINGS or values[name] < 0:
+            number = 0
+        own = [v for k, v in values.items() if k.startswith(VOLUME) == name.startswith(VOLUME)]
+        if (
+            name.removeprefix(VOLUME) not in _MEANINGS
+            or number < 1
+            or name in values
+            or number in own
+        ):
             raise IngestError(
-                f"mask_values: expected liver=VALUE,lesion=VALUE with whole numbers, got {text!r}. "
-                "TotalSegmentator's liver is liver=5."
+                "mask_values: expected liver=VALUE,lesion=VALUE with different whole numbers "
+                f"above 0, got {text!r}. TotalSegmentator's liver is liver=5."
             ) from None
+        values[name] = number
     return values
 
 
