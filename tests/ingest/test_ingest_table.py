@@ -37,6 +37,8 @@ def test_a_missing_column_is_refused_with_the_nearest(tmp_path):
         ingest(table(tmp_path, "file_path,label\nx.png,a\n"), IngestConfig())
     with pytest.raises(IngestError, match=r"'label'.*Rename 'labels' to 'label'"):
         ingest(table(tmp_path, "path,labels\nx.png,a\n"), IngestConfig())
+    with pytest.raises(IngestError, match=r"'label'.*--set ingest.label_column=NAME"):
+        ingest(table(tmp_path, "path,verdict\nx.png,a\n"), IngestConfig())
 
 
 @pytest.mark.parametrize(
@@ -299,6 +301,44 @@ def test_a_pattern_or_an_order_that_cannot_fit_is_refused_before_any_pixel_is_re
         ingest(tmp_path, IngestConfig(patient_pattern="(Q)"))
     with pytest.raises(HeparError, match=r"label 'b': expected one of \['a', 'c'\]"):
         ingest(tmp_path, IngestConfig(patients_unknown=True, label_order="a,c"))
+
+
+@pytest.mark.parametrize(
+    ("text", "order", "message"),
+    [
+        (None, "", "expected a CSV table, got no file"),
+        ("who,label\nP1,a\n", "", "expected a column patient_id, study_id or series_id"),
+        ("patient_id,verdict\nP1,a\n", "", "Rename the one that holds it to 'label', or name it"),
+        ("patient_id,label\nP1,a\nP1,b\n", "", "two that differ"),
+        ("patient_id,label\nP1,b\n", "a,c", "label 'b': expected one of"),
+    ],
+)
+def test_a_labels_table_that_cannot_serve_is_refused_before_any_pixel_is_read(
+    tmp_path, make_png, monkeypatch, text, order, message
+):
+    make_png(tmp_path / "in" / "x.png")
+    if text:
+        (tmp_path / "labels.csv").write_text(text)
+    monkeypatch.setattr("hepar.ingest.cohort.look_at_all", None)
+    with pytest.raises(HeparError, match=message):
+        ingest(
+            tmp_path / "in",
+            IngestConfig(labels_csv=str(tmp_path / "labels.csv"), label_order=order),
+        )
+
+
+@pytest.mark.parametrize("text", [b"", b"no picture"])
+def test_a_label_folder_without_one_readable_picture_is_named(tmp_path, make_png, text):
+    make_png(tmp_path / "normal" / "x.png")
+    (tmp_path / "normal" / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    for name in ("1.png", "2.jpg"):
+        (tmp_path / "benign").mkdir(exist_ok=True)
+        (tmp_path / "benign" / name).write_bytes(text)
+    manifest = ingest(tmp_path, IngestConfig(patients_unknown=True))
+    (lost,) = [f for f in manifest.findings if f.code == "label-lost"]
+    assert "labelled 'benign', got none of 2 (first: benign/1.png) (2 " in lost.message
+    assert "cut.png" not in lost.message
+    assert len(manifest.findings) == 4
 
 
 @pytest.mark.parametrize("blur", [1, 5])

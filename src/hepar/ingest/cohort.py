@@ -12,7 +12,7 @@ from hepar.data import Finding, LabelSet, Manifest, Sample
 from hepar.errors import IngestError
 from hepar.ingest.drafts import Draft, make_drafts
 from hepar.ingest.files import Entry, Listing, Source, name_of
-from hepar.ingest.labels import find_labels_table, join_labels
+from hepar.ingest.labels import Labels, find_labels_table, join_labels, read_labels
 from hepar.ingest.looks import Look, look_at, look_at_all
 from hepar.ingest.masked import join_masks
 from hepar.ingest.names import check_names, escaped
@@ -40,8 +40,11 @@ def make_manifest(source: Source, config: IngestConfig, *, labelled: bool = True
     entries = [one for entry in source.entries for one in _files_of(entry)]
     unnamed = [name_of(one.path, source.root) for one in entries if not one.patient_id]
     notes += unmatched(unnamed, find, config)
+    table = _labels_table(source, config)
     if labelled and config.label_order:
-        LabelSet.parse(config.label_order).check(entry.label for entry in entries)
+        named = [entry.label for entry in entries]
+        named += [label for label, _, _ in table.rows.values()] if table else []
+        LabelSet.parse(config.label_order).check(named)
     looks = look_at_all(
         [entry.path for entry in entries], "reading", source.root, notes,
         lambda path: look_at(path, config),
@@ -53,7 +56,7 @@ def make_manifest(source: Source, config: IngestConfig, *, labelled: bool = True
     ]
     allow_gaps = config.allow_gaps or source.chosen or not labelled
     drafts = make_drafts(pairs, notes, allow_gaps=allow_gaps)
-    drafts, rows = _with_labels(drafts, source, config, notes)
+    drafts, rows = _with_labels(drafts, table, notes) if table else (drafts, [])
     claims = _claims(source, [draft.sample for draft in drafts], rows)
     drafts, values = join_masks(drafts, source.root, config, notes)
     found, odd = check_names(draft.sample for draft in drafts)
@@ -147,25 +150,24 @@ def _sample(entry: Entry, look: Look, root: Path, find_patient: Callable[[str], 
     )
 
 
-def _with_labels(
-    drafts: Sequence[Draft], source: Source, config: IngestConfig, notes: list[Finding]
-) -> tuple[list[Draft], list[tuple[str, str]]]:
-    """Join the labels table, where one is named, or lies in a source that names no label itself.
-
-    Returns:
-        The drafts, and (label, key) of the table's rows without images.
-    """
+def _labels_table(source: Source, config: IngestConfig) -> Labels | None:
+    """Return the labels table, where one is named, or lies in a source that names no label."""
     table = find_labels_table(source.root, config)
     labelled = any(entry.label for entry in source.entries)
     if table is None or (not config.labels_csv and (labelled or source.chosen)):
-        return list(drafts), []
+        return None
     LOG.info("%s: read as the labels of this source", table)
-    samples, findings, unused = join_labels(
-        [one.sample for one in drafts], table, source.root, config
-    )
+    return read_labels(table, source.root, config)
+
+
+def _with_labels(
+    drafts: Sequence[Draft], table: Labels, notes: list[Finding]
+) -> tuple[list[Draft], list[tuple[str, str]]]:
+    """Return the drafts with their labels, and (label, key) of the table's rows without images."""
+    samples, findings, unused = join_labels([one.sample for one in drafts], table)
     masks = {sample.mask for sample in samples}
     notes[:] = [note for note in notes if note.code != "other-format" or note.where not in masks]
-    notes += findings
+    notes += [*table.findings, *findings]
     joined = [replace(draft, sample=one) for draft, one in zip(drafts, samples, strict=True)]
     return joined, unused
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hepar.config import IngestConfig
@@ -11,12 +11,27 @@ from hepar.data import Finding, Sample
 from hepar.errors import IngestError
 from hepar.ingest.files import name_of
 from hepar.ingest.patients import id_columns
-from hepar.ingest.table import other_columns, read_rows
+from hepar.ingest.table import check_columns, other_columns, read_rows
 from hepar.registry import renamed
 
-__all__ = ["find_labels_table", "join_labels"]
+__all__ = ["Labels", "find_labels_table", "join_labels", "read_labels"]
 
 _KEYS = ("series_id", "study_id", "patient_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """A labels table.
+
+    Attributes:
+        key: the column that says whose the labels are.
+        rows: value of the key -> label, mask relative to the root ("" for none), other columns.
+        findings: what was noticed about the columns.
+    """
+
+    key: str
+    rows: Mapping[str, tuple[str, str, Mapping[str, str]]]
+    findings: tuple[Finding, ...]
 
 
 def find_labels_table(root: Path, config: IngestConfig) -> Path | None:
@@ -35,20 +50,14 @@ def _to_rename(columns: Sequence[str]) -> str:
     return renamed("patient_id", columns) or "Add one of them."
 
 
-def join_labels(
-    samples: Sequence[Sample], table: Path, root: Path, config: IngestConfig
-) -> tuple[list[Sample], list[Finding], list[tuple[str, str]]]:
-    """Return samples with the label, and the mask where one is named, of their row.
+def read_labels(table: Path, root: Path, config: IngestConfig) -> Labels:
+    """Return what a labels table says.
 
     Args:
-        samples: all with patient, study and series as known.
         table: CSV with series_id, study_id or patient_id (the finest one there is counts), the
             label column and optionally `mask`, relative to the table.
         root: the folder that sample paths are relative to.
         config: `label_column`.
-
-    Returns:
-        The samples; a finding for every row without images; (label, key) of those rows.
 
     Raises:
         IngestError: a column is missing, or a key has two different rows.
@@ -60,13 +69,10 @@ def join_labels(
             f"{table}: expected a column patient_id, study_id or series_id, got "
             f"{', '.join(columns) or 'none'}. {_to_rename(columns)}"
         )
-    if config.label_column not in columns and "mask" not in columns:
-        raise IngestError(
-            f"{table}: expected a column {config.label_column!r}, got {', '.join(columns)}. "
-            + (renamed(config.label_column, columns) or "Rename the one with the labels to it.")
-        )
+    if "mask" not in columns:
+        check_columns(table, columns, config.label_column)
     kept, findings = other_columns(columns, table, config)
-    said: dict[str, tuple[str, str, dict[str, str]]] = {}
+    said: dict[str, tuple[str, str, Mapping[str, str]]] = {}
     for row in rows:
         mask = name_of(table.parent.absolute() / row["mask"], root) if row.get("mask") else ""
         extra = {name: row[name] for name in kept if row[name]}
@@ -76,6 +82,22 @@ def join_labels(
                 f"{table}: expected one row for {key} {row[key]}, got two that differ. "
                 "Remove the wrong one."
             )
+    return Labels(key, said, tuple(findings))
+
+
+def join_labels(
+    samples: Sequence[Sample], labels: Labels
+) -> tuple[list[Sample], list[Finding], list[tuple[str, str]]]:
+    """Return samples with the label, and the mask where one is named, of their row.
+
+    Args:
+        samples: all with patient, study and series as known.
+        labels: from `read_labels`.
+
+    Returns:
+        The samples; a finding for every row without images; (label, key) of those rows.
+    """
+    key, said = labels.key, labels.rows
     joined = []
     for sample in samples:
         label, mask, extra = said.get(getattr(sample, key), ("", "", {}))
@@ -89,7 +111,7 @@ def join_labels(
         )
     there = {getattr(sample, key) for sample in samples}
     without = [value for value in said if value not in there]
-    findings += [
+    findings = [
         Finding("no-images", value, f"expected images of this {key}, got none.")
         for value in without
     ]

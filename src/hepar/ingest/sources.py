@@ -85,9 +85,11 @@ def check_config(config: IngestConfig) -> None:
     """Refuse what cannot work whatever the source is, before any file is read.
 
     Raises:
-        IngestError: a pattern or mask values cannot be understood.
+        IngestError: a pattern, mask values or a column's name cannot be understood.
         DataError: a label stands twice in the label order.
     """
+    if not config.label_column:
+        raise IngestError("ingest.label_column: expected the name of a column, got none.")
     patient_finder(config)
     parse_mask_values(config.mask_values)
     if config.label_order:

@@ -16,7 +16,7 @@ from hepar.ingest.names import is_one_line
 from hepar.ingest.patients import id_columns
 from hepar.registry import renamed
 
-__all__ = ["other_columns", "read_rows", "read_table"]
+__all__ = ["check_columns", "other_columns", "read_rows", "read_table"]
 
 _USED = ("path", "patient_id", "mask", "study_id", "series_id", "slice_index")
 _PERSONAL = re.compile(
@@ -76,6 +76,22 @@ def other_columns(
     return [name for name in others if name not in personal], findings
 
 
+def check_columns(table: Path, columns: Sequence[str], *required: str) -> None:
+    """Refuse a table that lacks a column.
+
+    Raises:
+        IngestError: the first column that is missing, and which to rename to it.
+    """
+    for name in required:
+        if name not in columns:
+            other = "" if name == "path" else ", or name it with --set ingest.label_column=NAME"
+            way = f"Rename the one that holds it to {name!r}{other}." if columns else "Add it."
+            way = renamed(name, columns) or way
+            raise IngestError(
+                f"{table}: expected a column {name!r}, got {', '.join(columns) or 'none'}. {way}"
+            )
+
+
 def read_table(path: Path, config: IngestConfig, *, labelled: bool = True) -> Source:
     """Return the entries of a table; paths in it are relative to the table's folder.
 
@@ -92,12 +108,7 @@ def read_table(path: Path, config: IngestConfig, *, labelled: bool = True) -> So
     required = ["path"]
     if labelled and "mask" not in columns and not config.labels_csv:
         required.append(config.label_column)
-    for name in required:
-        if name not in columns:
-            raise IngestError(
-                f"{path}: expected a column {name!r}, got {', '.join(columns) or 'none'}. "
-                f"{renamed(name, columns) or 'Add it.'}"
-            )
+    check_columns(path, columns, *required)
     if not rows:
         raise IngestError(f"{path}: expected at least one row, got none.")
     kept, findings = other_columns(columns, path, config)
