@@ -195,6 +195,9 @@ def prepare(
         The cohort, and each model's networks.
     """
     manifest = _ingest(source, ledger, configs[0])
+    lost = next((f for f in manifest.findings if f.code == "label-lost"), None)
+    if lost and len(manifest.labels) < 2:
+        raise IngestError(f"{source}: {lost.where}: {lost.message}")
     plans = [plan(manifest, config) for config in configs]
     if any(part.recipe.needs_mask for parts in plans for part in parts):
         manifest = _without_liver(manifest)

@@ -126,3 +126,12 @@ def test_an_output_that_is_a_file_is_refused_before_the_source_is_looked_at(tmp_
     for out in (tmp_path / "out", tmp_path / "out" / "run"):
         with pytest.raises(HeparError, match="expected a folder to write to"):
             run(tmp_path / "nowhere", out, config)
+
+
+def test_a_run_left_with_one_label_names_the_one_that_was_lost_and_why(tmp_path, pictures):
+    (pictures / "b" / "x.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    settings = ["backbone.weights=random", "ingest.patients_unknown=true"]
+    with pytest.raises(
+        HeparError, match=r"labelled 'b', got none of 1 .*b/x.png: expected a whole"
+    ):
+        run(pictures, tmp_path / "out", read_config(settings=settings))
