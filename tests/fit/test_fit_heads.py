@@ -142,3 +142,8 @@ def test_in_the_span_of_few_rows_the_solution_is_scikit_learns():
     )
     np.testing.assert_allclose(head.weight, model.coef_, atol=2e-3)
     assert np.abs(head.weight).max() > 0.05
+
+
+def test_features_that_are_all_the_same_are_refused_in_one_line():
+    with pytest.raises(FitError, match="expected features that differ between samples"):
+        fit_linear_head(np.ones((4, 9)), np.array([0, 1, 2, 0]), ["a", "b", "c", "d"], LABELS, 1.0)

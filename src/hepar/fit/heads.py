@@ -105,6 +105,11 @@ def _in_span(features: Floats) -> tuple[Floats, Floats]:
     """
     squares, vectors = np.linalg.eigh(features @ features.T)
     kept = squares > 1e-12 * squares[-1]
+    if not kept.any():
+        raise FitError(
+            "head: expected features that differ between samples, got the same for all. "
+            "Are all images the same, or empty after the recipe?"
+        )
     lengths = np.sqrt(squares[kept])
     return vectors[:, kept] * lengths, (vectors[:, kept] / lengths).T @ features
 
