@@ -90,3 +90,18 @@ def test_bad_input_is_one_line():
         FitError, match=r"expected linear, svm, svm-rbf .* got 'svm_rbf'. Did you mean 'svm-rbf'"
     ):
         fit_head(features, codes, patients, LABELS, HeadConfig(kind="svm_rbf"))
+
+
+@pytest.mark.parametrize("kind", ["svm", "svm-rbf"])
+def test_calibration_never_turns_the_scores_round(kind):
+    """Patients whose own level of grey runs against the label between patients, not within."""
+    rng = np.random.default_rng(0)
+    owner = np.repeat(np.arange(3), 40)
+    codes = (rng.random(120) < np.array([0.2, 0.5, 0.8])[owner]).astype(int)
+    features = rng.normal(size=(120, 6)) * 0.3
+    features[:, 0] += codes - 3.0 * owner
+    labels = LabelSet(LABELS.names[-2:])
+    head = fit_head(features, codes, [f"P{i}" for i in owner], labels, HeadConfig(kind=kind))
+    scores, answers = head.scores(features), head.probabilities(features)
+    order = np.argsort(scores[:, 1] - scores[:, 0])
+    assert (np.diff(answers[order, 1]) >= -1e-12).all()

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from hepar.config import HeadConfig
 from hepar.data import LabelSet
 from hepar.errors import FitError
-from hepar.fit.heads import fit_linear_head, inner_folds, sample_weights, standardisation
-from hepar.model import SvmHead
+from hepar.fit.heads import inner_folds, sample_weights, standardisation
+from hepar.model import LinearHead, SvmHead, softmax
 
 __all__ = ["fit_svm_head"]
 
@@ -84,10 +84,9 @@ def fit_svm_head(
         cost: _left_out_scores(kernel, codes, patients, weights, cost, config)
         for cost in _COSTS[config.kind]
     }
-    cost = min(scored, key=lambda c: _loss(*scored[c], codes, patients, labels, weights))
+    cost = min(scored, key=lambda c: _loss(*scored[c], codes, labels, weights))
     scores, seen = scored[cost]
-    names = [patients[int(i)] for i in seen]
-    calibration = fit_linear_head(scores[seen], codes[seen], names, labels, 1.0)
+    calibration = _calibrated(scores[seen], codes[seen], weights[seen], labels)
     machines = _fit_machines(kernel, codes, weights, cost)
     used = np.flatnonzero(np.abs(machines.coefficients).max(axis=0) > 0)
     vectors, coefficients = standard[used], machines.coefficients[:, used]
@@ -127,16 +126,35 @@ def _left_out_scores(
     return scores, np.array(sorted(seen))
 
 
+def _calibrated(scores: Floats, codes: Integers, weights: Floats, labels: LabelSet) -> LinearHead:
+    """Return softmax(slope * scores + bias) of least weighted log loss, with one slope above 0.
+
+    A free regression may turn the scores round: with few patients, those left out of an inner fold
+    can score against the trend, and a machine that is right would be made wrong.
+
+    Source: Platt 1999, with the slope kept positive.
+    """
+    from scipy.optimize import minimize
+
+    spread = float(scores.std()) or 1.0
+    standard, rows = scores / spread, np.arange(len(codes))
+
+    def loss(parameters: Floats) -> float:
+        slope, bias = parameters[0], parameters[1:]
+        chosen = softmax(slope * standard + bias)[rows, codes]
+        return float(0.5 * parameters @ parameters - weights @ np.log(np.maximum(chosen, 1e-12)))
+
+    k = len(labels)
+    start = np.array([1.0, *np.zeros(k)])
+    found = minimize(loss, start, method="L-BFGS-B", bounds=[(1e-2, None), *[(None, None)] * k])
+    slope, bias = found.x[0], found.x[1:]
+    return LinearHead(labels, np.zeros(k), np.full(k, spread), slope * np.eye(k), bias, 1.0)
+
+
 def _loss(
-    scores: Floats,
-    seen: Integers,
-    codes: Integers,
-    patients: Sequence[str],
-    labels: LabelSet,
-    weights: Floats,
+    scores: Floats, seen: Integers, codes: Integers, labels: LabelSet, weights: Floats
 ) -> float:
     """Return the weighted log loss of calibrated scores."""
-    names = [patients[int(i)] for i in seen]
-    head = fit_linear_head(scores[seen], codes[seen], names, labels, 1.0)
+    head = _calibrated(scores[seen], codes[seen], weights[seen], labels)
     chosen = head.probabilities(scores[seen])[np.arange(len(seen)), codes[seen]]
     return float(-(weights[seen] @ np.log(np.maximum(chosen, 1e-12))))
