@@ -95,6 +95,40 @@ def test_a_perfect_result_never_has_an_interval_without_width(make, level):
         assert result.low is None or result.low < 0.95
 
 
+def test_a_perfect_result_on_slices_is_as_sure_as_its_patients_are_many(make):
+    """22 patients of 5 slices with a tumour and 22 without: Wilson of 22, never of 110."""
+    owner = np.repeat(np.arange(44), 5)
+    sick = owner < 22
+    names = np.where(sick, "tumour", "no_tumour")
+    rows = make(names, np.where(sick, 0.9, 0.1), [f"P{i}" for i in owner])
+    found = estimate(count_by_patient(rows), "slice", FEW)
+    for key, n, ends in (
+        (("sensitivity", 1), 22, wilson(22, 22)),
+        (("specificity", 1), 22, wilson(22, 22)),
+        (("precision", 1), 22, wilson(22, 22)),
+        (("accuracy", None), 44, wilson(44, 44)),
+        (("balanced_accuracy", None), 44, mean_of_proportions(np.full(2, 22), np.full(2, 22))),
+        (("auroc", 1), 44, newcombe_auroc(1.0, 22, 22)),
+    ):
+        assert found[key].n_patients == n
+        assert found[key].n_samples == 5 * n
+        assert (found[key].low, found[key].high) == pytest.approx(ends)
+
+
+@pytest.mark.parametrize(("n_sick", "method"), [(9, "newcombe"), (10, "bootstrap")])
+def test_few_patients_have_newcombes_interval_of_their_auroc(make, n_sick, method):
+    score = np.linspace(0.2, 0.8, 40)
+    sick = np.isin(np.arange(40), np.linspace(15, 39, n_sick).astype(int))
+    rows = make(np.where(sick, "tumour", "no_tumour"), score)
+    found = estimate(count_by_patient(rows), "patient", FEW)
+    result = found["auroc", 1]
+    assert result.method == method
+    expected = newcombe_auroc(result.value, n_sick, 40 - n_sick)
+    same = (result.low, result.high) == pytest.approx(expected)
+    assert same == (method == "newcombe")
+    assert found["auroc", None].method == ("none" if method == "newcombe" else "bootstrap")
+
+
 def test_few_patients_have_no_bootstrap_interval(make):
     rows = cohort(make, 4)
     result = estimate(count_by_patient(rows), "slice", FEW)["auroc", 1]

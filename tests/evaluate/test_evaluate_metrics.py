@@ -33,7 +33,7 @@ def table(make, rows):
 @given(rows=ROWS)
 def test_every_metric_is_in_0_to_1_or_undefined_with_a_reason(make, rows):
     counts = count_by_patient(table(make, rows))
-    for metric in METRICS._things.values():
+    for metric in map(METRICS.get, METRICS):
         found = values(metric, counts.tally())
         for column, value in enumerate(found):
             label = column if metric.per_label and column < 3 else None
@@ -47,7 +47,7 @@ def test_every_metric_is_in_0_to_1_or_undefined_with_a_reason(make, rows):
 def test_the_order_of_rows_changes_no_metric(make, rows, seed):
     straight = table(make, rows)
     mixed = straight.select(np.random.default_rng(seed).permutation(len(rows)))
-    for metric in METRICS._things.values():
+    for metric in map(METRICS.get, METRICS):
         np.testing.assert_array_equal(
             values(metric, count_by_patient(straight).tally()),
             values(metric, count_by_patient(mixed).tally()),
@@ -66,7 +66,7 @@ def test_weighting_a_patient_is_repeating_its_rows(make, rows, seed):
         once.reference[index], once.probabilities[index], once.patient_id[index], LABELS
     )
     weighted = counts.tally(weights[None].astype(float))
-    for metric in METRICS._things.values():
+    for metric in map(METRICS.get, METRICS):
         np.testing.assert_allclose(
             values(metric, weighted)[0], values(metric, count_by_patient(repeated).tally())
         )
