@@ -93,7 +93,68 @@ def test_where_all_patients_share_a_label_the_number_to_quote_is_of_slices(rows,
     first = headline(path)
     assert (first["level"], first["metric"]) == ("slice", "auroc")
     assert "no interval: rests on 4 patients" in first["sentence"]
-    assert "undefined: no patients with reference 'no_tumour'" in first["sentence"]
+    assert first["sentence"].endswith(
+        "Balanced accuracy of patients is undefined: no patients with reference 'no_tumour'."
+    )
+
+
+THREE = ("normal", "benign", "malignant")
+
+
+def test_the_auroc_of_a_patient_is_of_the_most_severe_of_three_labels(make):
+    p = np.array([[0.1, 0.2, 0.7], [0.3, 0.1, 0.6], [0.0, 0.35, 0.65], [0.8, 0.1, 0.1]])
+    rows = make(["malignant", "normal", "benign", "malignant"], p, ["A"] * 4, THREE)
+    rows = replace(rows, fold=np.full(4, "0"))
+    (row,) = evaluate(rows, aggregate(rows), FEW).per_patient
+    assert row["accuracy"] == 0.25
+    assert row["auroc"] == 0.5  # of 4 pairs .7 wins two and .1 none; normal would have 2 of 3
+    harmless = replace(rows, reference=np.array(["normal", "benign", "normal", "normal"]))
+    (row,) = evaluate(harmless, aggregate(harmless), FEW).per_patient
+    assert (row["auroc"], row["undefined"]) == (None, "all slices or none are 'malignant'")
+
+
+def quoted(tmp_path, done):
+    write_evaluation(tmp_path / "evaluation.json", done, stamp("test"))
+    return headline(tmp_path / "evaluation.json")
+
+
+def test_the_number_to_quote_is_never_of_one_label(make, tmp_path):
+    """No benign patient: no AUROC of all labels, though there is one of each of the others."""
+    truth = np.tile(["normal", "malignant"], 15)
+    p = np.random.default_rng(0).dirichlet([1, 1, 1], 30)
+    rows = make(truth, p, [f"P{i:02d}" for i in range(30)], THREE)
+    done = evaluate(rows, aggregate(rows), FEW)
+    assert any(r["metric"] == "auroc" and r["label"] and r["value"] for r in done.metrics)
+    first = quoted(tmp_path, done)
+    assert (first["metric"], first["level"]) == ("accuracy", "slice")
+    assert first["value"] == pytest.approx((rows.predicted == truth).mean())
+    for what in ("Balanced accuracy of patients", "AUROC of slices"):
+        assert f"{what} is undefined: no" in first["sentence"]
+
+
+def test_the_order_of_the_records_does_not_choose_the_number_to_quote(rows, tmp_path):
+    one = rows.select(np.isin(rows.patient_id, ["P00", "P02", "P04", "P06"]))
+    done = evaluate(one, aggregate(one), FEW)
+    skewed = tuple(
+        {**r, "value": 0.123} if r["label"] and r["metric"] == "auroc" else r for r in done.metrics
+    )
+    straight = quoted(tmp_path, replace(done, metrics=skewed))
+    assert straight["value"] != 0.123
+    assert quoted(tmp_path, replace(done, metrics=skewed[::-1])) == straight
+
+
+def test_a_test_partition_of_one_label_is_passed_over_aloud(rows, tmp_path):
+    sick = (rows.partition == "test") & (np.char.strip(rows.patient_id, "P").astype(int) % 2 == 0)
+    some = rows.select(~sick)
+    first = quoted(tmp_path, evaluate(some, aggregate(some), FEW))
+    assert (first["metric"], first["partition"]) == ("balanced_accuracy", "out-of-fold")
+    assert first["sentence"].endswith(
+        "on 24 patients left out in turn. Balanced accuracy of patients held out for testing is "
+        "undefined: no patients with reference 'tumour'."
+    )
+    images = replace(some, patient_id=some.sample_id, patients_known=False)
+    said = quoted(tmp_path, evaluate(images, aggregate(images), FEW))["sentence"]
+    assert "not what a new patient would see. AUROC of slices held out for testing is undef" in said
 
 
 def test_unknown_patients_have_slice_records_only_without_intervals(rows, tmp_path):
@@ -130,8 +191,15 @@ def test_what_cannot_be_measured_is_refused(rows, changes, message):
 
 def test_tables_that_do_not_belong_together_are_refused(rows):
     others = aggregate(rows.select(rows.patient_id != "P00"))
-    with pytest.raises(EvaluateError, match="same patients at both levels"):
+    with pytest.raises(EvaluateError, match="got 'P00' at slice level alone"):
         evaluate(rows, others, FEW)
+    same_number = replace(
+        aggregate(rows),
+        patient_id=np.append("A00", others.patient_id),
+        sample_id=np.append("A00", others.patient_id),
+    )
+    with pytest.raises(EvaluateError, match="got 'A00' at patient level alone"):
+        evaluate(rows, same_number, FEW)
     with pytest.raises(EvaluateError, match="slice-level and patient-level"):
         evaluate(rows, rows, FEW)
     with pytest.raises(EvaluateError, match=r"evaluate.resamples: expected 100 or more, got 5"):

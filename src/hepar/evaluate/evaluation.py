@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,10 +110,12 @@ def _check_tables(predictions: Predictions, patients: Predictions, config: Evalu
             "evaluate: expected slice-level and patient-level predictions, got "
             f"{predictions.level} and {patients.level} level. Use `aggregate` for the second."
         )
-    if set(predictions.patient_id) != set(patients.patient_id):
+    odd = np.setxor1d(predictions.patient_id, patients.patient_id).tolist()
+    if odd:
+        where = "slice" if odd[0] in set(predictions.patient_id.tolist()) else "patient"
         raise EvaluateError(
             "evaluate: expected the same patients at both levels, got "
-            f"{len(set(predictions.patient_id))} and {len(patients)}. Aggregate again."
+            f"{odd[0]!r} at {where} level alone. Aggregate again."
         )
     seen = (predictions.partition == "train") & (predictions.fold == "")
     if seen.any():
@@ -215,7 +217,8 @@ def headline(path: Path) -> dict[str, Any]:
     """Return the one number to show first, with its interval and a sentence that says it.
 
     Balanced accuracy of patients comes first, of the test partition where there is one. Where it
-    is undefined, as in a cohort whose patients all have one label, the slices' AUROC stands in.
+    is undefined, as in a cohort whose patients all have one label, another stands in, and the
+    sentence says why.
 
     Args:
         path: `evaluation.json`.
@@ -230,19 +233,25 @@ def headline(path: Path) -> dict[str, Any]:
     records = {
         (r["metric"], r["level"], r["partition"]): r
         for r in document["metrics"]
-        if r["label"] is None and r["value"] is not None
+        if r["label"] is None
     }
-    chosen = next((records[key] for key in _PREFERENCE if key in records), None)
-    if chosen is None:
+    wanted = [records[key] for key in _PREFERENCE if key in records]
+    at = next((i for i, record in enumerate(wanted) if record["value"] is not None), None)
+    if at is None:
         raise EvaluateError(f"{path}: expected a metric that is defined, got none.")
     keys = ("metric", "level", "partition", "value", "low", "high", "n_patients", "n_samples")
-    return {**{key: chosen[key] for key in keys}, "sentence": _sentence(chosen, document)}
+    sentence = " ".join([_sentence(wanted[at], document), *_why_not_better(wanted[:at])])
+    return {**{key: wanted[at][key] for key in keys}, "sentence": sentence}
+
+
+def _what(record: Mapping[str, Any]) -> str:
+    title = METRICS.get(record["metric"]).title
+    units = "patients" if record["level"] == "patient" else "slices"
+    return f"{title[0].upper()}{title[1:]} of {units}"
 
 
 def _sentence(record: Mapping[str, Any], document: Mapping[str, Any]) -> str:
-    title = METRICS.get(record["metric"]).title
-    units = "patients" if record["level"] == "patient" else "slices"
-    text = f"{title[0].upper()}{title[1:]} of {units} {record['value']:.3f}"
+    text = f"{_what(record)} {record['value']:.3f}"
     if record["low"] is not None:
         coverage = 100 * document["intervals"]["level"]
         text += f" ({coverage:g} % interval {record['low']:.3f} to {record['high']:.3f})"
@@ -252,15 +261,14 @@ def _sentence(record: Mapping[str, Any], document: Mapping[str, Any]) -> str:
         text += f" on {record['n_samples']} images, in image-level folds"
         return f"{text}: not what a new patient would see."
     how = "held out for testing" if record["partition"] == "test" else "left out in turn"
-    text += f" on {record['n_patients']} patients {how}."
-    if record["level"] == "slice":
-        why = next(
-            (
-                r["undefined"]
-                for r in document["metrics"]
-                if r["metric"] == "balanced_accuracy" and r["level"] == "patient" and r["undefined"]
-            ),
-            "",
-        )
-        text += f" Balanced accuracy of patients is undefined: {why}." if why else ""
-    return text
+    return f"{text} on {record['n_patients']} patients {how}."
+
+
+def _why_not_better(undefined: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say of each metric and level that would have come first why it could not, once."""
+    found: dict[tuple[str, str], str] = {}
+    for record in undefined:
+        held = " held out for testing" if record["partition"] == "test" else ""
+        text = f"{_what(record)}{held} is undefined: {record['undefined']}."
+        found.setdefault((record["metric"], record["level"]), text)
+    return list(found.values())
