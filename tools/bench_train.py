@@ -27,7 +27,7 @@ from hepar.phantom import PhantomConfig, write_cohort
 from hepar.preprocess import NetworkInput, make_recipe
 from hepar.split import Split, make_split
 
-EPOCHS, VIEWS, IMAGES, BATCH = 50, 8, 64, 32
+EPOCHS, VIEWS, IMAGES, BATCH = 50, 8, 96, 32
 PAPERS = "mobilenetv2"
 
 

@@ -112,7 +112,7 @@ def finetune(task: Task, config: FinetuneConfig, checkpoint: Path) -> Trained:
     state = {**tail.values, **layers}
     learnt = {**tail.parameters, **layers}
     optimiser = torch.optim.Adam(
-        learnt.values(), config.learning_rate, weight_decay=config.weight_decay
+        learnt.values(), config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     best, history = _resume(checkpoint, task, state, learnt, optimiser)
     while len(history) < config.epochs and not _is_stale(history, config):
@@ -395,9 +395,7 @@ def _resume(
         for name, value in tensors.items():
             moment, _, of = name.partition("/")
             if of == parameter_name and moment not in {"now", "best"}:
-                optimiser.state[parameter][moment] = value.to(
-                    "cpu" if moment == "step" else parameter.device
-                )
+                optimiser.state[parameter][moment] = value.to(parameter.device)
     history: History = json.loads(metadata["history"])
     LOG.info("%s: taken up after epoch %d", task.name, len(history))
     best = {name: tensors[f"best/{name}"].to(value.device) for name, value in state.items()}
