@@ -1,0 +1,207 @@
+"""The main job: run, the demo, and predictions with its bundle."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hepar.cli.face import (
+    JOB,
+    Config,
+    Flip,
+    Gaps,
+    Json,
+    Labels,
+    Order,
+    Pattern,
+    Settings,
+    Source,
+    Unknown,
+    app,
+    ingest_config_of,
+    print_json,
+    print_table,
+    settings_of,
+)
+
+
+@app.command(rich_help_panel=JOB)
+def run(
+    source: Source,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run; resumes if it exists.")],
+    labels: Labels = None,
+    preset: Annotated[
+        str, typer.Option(help="paper, best (head first, then the last stage), or scratch.")
+    ] = "",
+    recipe: Annotated[
+        str | None, typer.Option(help="auto, liver, ct, picture or paper.", show_default="auto")
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="A network of `hepar backbones`.", show_default="efficientnet_lite0"),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="A safetensors file, or 'random' for a control.")
+    ] = None,
+    freeze: Annotated[
+        str | None,
+        typer.Option(
+            help="all, early (all stages but the last), none, or the last stage to freeze.",
+            show_default="all",
+        ),
+    ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(help="linear, svm, svm-rbf, or dense (trained).", show_default="linear"),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Of training, at most.", show_default="50")
+    ] = None,
+    views: Annotated[
+        int | None,
+        typer.Option(help="Average predictions over views of each image.", show_default="1"),
+    ] = None,
+    folds: Annotated[int | None, typer.Option(help="Folds of patients.", show_default="5")] = None,
+    test: Annotated[
+        float | None, typer.Option(help="Share of patients held out; 0.2 as in the paper.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the split.", show_default="0")] = None,
+    aggregate: Annotated[
+        str | None, typer.Option(help="Slices to patient: mean, top or max.", show_default="mean")
+    ] = None,
+    patient_pattern: Pattern = None,
+    patients_unknown: Unknown = False,
+    label_order: Order = None,
+    flip_vertical: Flip = False,
+    allow_gaps: Gaps = False,
+    config: Config = None,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Go from labelled CT to a report and a bundle, in one command; resumes where it stopped."""
+    from hepar.config import read_config
+    from hepar.main_job import run as run_all
+
+    given = settings_of(
+        ingest__labels_csv=labels,
+        ingest__patient_pattern=patient_pattern,
+        ingest__patients_unknown=patients_unknown,
+        ingest__label_order=label_order,
+        ingest__flip_vertical=flip_vertical,
+        ingest__allow_gaps=allow_gaps,
+        recipe__name=recipe,
+        backbone__name=backbone,
+        backbone__weights=weights,
+        finetune__freeze=freeze,
+        finetune__epochs=epochs,
+        head__kind=head,
+        head__views=views,
+        split__folds=folds,
+        split__test=test,
+        split__seed=seed,
+        head__aggregate=aggregate,
+    )
+    report = run_all(source, out, read_config(config, [*given, *(settings or [])], preset))
+    if os.environ.get("RANK", "0") == "0":
+        _print_result(report, as_json=as_json)
+
+
+def _print_result(report: Path, *, as_json: bool) -> None:
+    from hepar.evaluate import headline
+
+    summary = {
+        "report": str(report),
+        "bundle": str(report.parent / "bundle"),
+        **headline(report.parent / "evaluation.json"),
+    }
+    if as_json:
+        print_json(summary)
+        return
+    typer.echo(summary["sentence"])
+    typer.echo(f"report  {summary['report']}")
+    typer.echo(f"bundle  {summary['bundle']}")
+
+
+@app.command(rich_help_panel=JOB)
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run.")] = Path("runs/demo"),
+    patients: Annotated[int, typer.Option(help="Phantom patients.")] = 60,
+    as_json: Json = False,
+) -> None:
+    """Run the main job on the phantom cohort: synthetic CT that this command makes itself."""
+    from hepar.config import read_config
+    from hepar.main_job import run as run_all
+    from hepar.phantom import PhantomConfig, write_cohort
+
+    cohort = out / "phantom"
+    phantom = PhantomConfig(patients=patients)
+    write_cohort(cohort, phantom, formats=("dicom", "masks"))
+    settings = [f"ingest.labels_csv={cohort / 'labels.csv'}"]
+    report = run_all(cohort / "dicom", out, read_config(None, settings))
+    _print_result(report, as_json=as_json)
+
+
+@app.command(rich_help_panel=JOB)
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="A bundle that `hepar run` wrote.")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Pictures, DICOM series, NIfTI volumes, tables, folders.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="CSV of slices; patients go beside it.")
+    ] = None,
+    patient_pattern: Pattern = None,
+    flip_vertical: Flip = False,
+    allow_gaps: Gaps = False,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Answer for new images with a bundle: probabilities per slice and per patient."""
+    from hepar.ingest import ingest_files
+    from hepar.model import load_predictor
+
+    given = settings_of(
+        ingest__patient_pattern=patient_pattern,
+        ingest__flip_vertical=flip_vertical,
+        ingest__allow_gaps=allow_gaps,
+    )
+    ingest_config = ingest_config_of(given, settings)
+    predictor = load_predictor(bundle)
+    manifest = ingest_files(paths, ingest_config)
+    answer = predictor.predict(manifest)
+    if out is not None:
+        from hepar.evaluate import write_predictions
+        from hepar.provenance import sha256_file, stamp
+
+        seal = sha256_file(bundle / "bundle.json")
+        provenance = stamp(" ".join(sys.argv), inputs={"bundle.json": seal})
+        write_predictions(out, answer.slices, provenance)
+        write_predictions(
+            out.with_name(f"{out.stem}_patients{out.suffix}"), answer.patients, provenance
+        )
+    rows = _patient_rows(answer.patients)
+    if as_json:
+        findings = [*manifest.findings, *answer.findings]
+        notes = [{"code": f.code, "where": f.where, "message": f.message} for f in findings]
+        print_json({"patients": rows, "slices": len(answer.slices), "findings": notes})
+        return
+    print_table(rows)
+    typer.echo("Research use only: not a medical device.")
+
+
+def _patient_rows(patients: Any) -> list[dict[str, object]]:
+    return [
+        {
+            "patient_id": str(patients.patient_id[i]),
+            "predicted": str(patients.predicted[i]),
+            **{
+                f"p_{label}": round(float(patients.probabilities[i, j]), 6)
+                for j, label in enumerate(patients.labels)
+            },
+        }
+        for i in range(len(patients))
+    ]

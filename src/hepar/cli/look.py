@@ -1,0 +1,81 @@
+"""Look around: networks, weights, versions."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from hepar.cli.face import LOOK, Json, app, print_json, print_table
+
+weights_app = typer.Typer(help="Pretrained weights: what is found where, and the only download.")
+app.add_typer(weights_app, name="weights", rich_help_panel=LOOK)
+
+
+@app.command(rich_help_panel=LOOK)
+def backbones(as_json: Json = False) -> None:
+    """List the networks: size, cost, licence, and whether their weights are found."""
+    from hepar.backbone import BACKBONES, list_weights
+
+    found = list_weights()
+    rows: list[dict[str, object]] = [
+        {
+            "name": name,
+            "input": spec.input_size,
+            "features": spec.feature_dim,
+            "params_millions": spec.params_millions,
+            "gflops": spec.gflops,
+            "licence": spec.licence,
+            "weights": found[name] or "not found",
+        }
+        for name, spec in BACKBONES.items()
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(rows)
+
+
+@weights_app.command("list")
+def weights_list(as_json: Json = False) -> None:
+    """Say where each network's weights are found."""
+    backbones(as_json)
+
+
+@weights_app.command("fetch")
+def weights_fetch(
+    name: Annotated[str, typer.Argument(help="A network of `hepar backbones`.")],
+) -> None:
+    """Download a network's weights into the hub cache; nothing else in hepar downloads."""
+    from hepar.backbone import fetch_weights
+
+    typer.echo(str(fetch_weights(name)))
+
+
+@app.command(rich_help_panel=LOOK)
+def info(as_json: Json = False) -> None:
+    """Print versions, cores, recipes and steps: what to paste into a bug report."""
+    import platform
+    from importlib import metadata
+
+    from hepar.preprocess import RECIPES, STEPS
+    from hepar.provenance import package_version
+
+    packages = ("numpy", "onnxruntime", "opencv-python-headless", "pydicom", "scikit-learn")
+    facts: dict[str, object] = {
+        "hepar": package_version(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        **{name: metadata.version(name) for name in packages},
+        "HEPAR_WEIGHTS": os.environ.get("HEPAR_WEIGHTS", ""),
+        "recipes": list(RECIPES),
+        "steps": list(STEPS),
+    }
+    if as_json:
+        print_json(facts)
+        return
+    for name, value in facts.items():
+        shown = ", ".join(value) if isinstance(value, list) else value
+        typer.echo(f"{name:24}{shown}")
