@@ -1,0 +1,31 @@
+"""Settings: one frozen dataclass per stage, filled from one TOML file."""
+
+from hepar.config.reading import PRESETS, config_from, merge, read_config, read_settings
+from hepar.config.stages import (
+    AugmentConfig,
+    BackboneConfig,
+    EvaluateConfig,
+    FinetuneConfig,
+    HeadConfig,
+    IngestConfig,
+    RecipeConfig,
+    RunConfig,
+    SplitConfig,
+)
+
+__all__ = [
+    "PRESETS",
+    "AugmentConfig",
+    "BackboneConfig",
+    "EvaluateConfig",
+    "FinetuneConfig",
+    "HeadConfig",
+    "IngestConfig",
+    "RecipeConfig",
+    "RunConfig",
+    "SplitConfig",
+    "config_from",
+    "merge",
+    "read_config",
+    "read_settings",
+]
