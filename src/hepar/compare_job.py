@@ -341,6 +341,7 @@ def _write(
     plans = {model.name: model for model in plan.models}
     content = {
         "labels": list(cohort.manifest.labels),
+        "unit": cohort.manifest.unit,
         "level": level,
         "partition": partition,
         "n_patients": len(patients),

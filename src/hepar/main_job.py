@@ -88,6 +88,8 @@ class Cohort:
 def _warnings(
     manifest: Manifest, backbones: Sequence[Mapping[str, Any]], config: RunConfig
 ) -> list[str]:
+    from hepar.evaluate import UNIT_WARNINGS
+
     warnings = []
     if config.split.unit == "image":
         warnings.append(
@@ -95,10 +97,7 @@ def _warnings(
             "both sides, and these numbers do not say how the model does on a new patient."
         )
     elif not manifest.patients_known:
-        warnings.append(
-            "Patient ids are unknown: folds are of images, and these numbers do not say how the "
-            "model does on a new patient."
-        )
+        warnings.append(UNIT_WARNINGS[manifest.unit])
     if any(b["is_random"] for b in backbones):
         warnings.append("The backbone's weights are random: this is a control, not a model.")
     if len(manifest.patients) < 20 and manifest.patients_known:
@@ -118,7 +117,7 @@ def _as_images(manifest: Manifest) -> Manifest:
         "(split.unit=image).",
     )
     return dataclasses.replace(
-        manifest, samples=samples, patients_known=False, findings=(*manifest.findings, finding)
+        manifest, samples=samples, unit="image", findings=(*manifest.findings, finding)
     )
 
 
@@ -284,7 +283,7 @@ def _fit_work(job: _Job) -> None:
         views=config.head.views,
         aggregate=config.head.aggregate,
         top_k=config.head.top_k,
-        patients_known=manifest.patients_known,
+        unit=manifest.unit,
         kinds=tuple(sorted({sample.kind for sample in manifest.samples})),
         provenance=provenance,
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hepar.config import SplitConfig
-from hepar.data import LabelSet, Manifest, Sample
+from hepar.data import LabelSet, Manifest, Sample, Unit
 from hepar.errors import LeakageError, SplitError
 from hepar.provenance import digest, read_artefact, write_artefact
 
@@ -47,13 +47,13 @@ class Split:
         assignments: patient_id -> Assignment.
         folds: number of folds of the train partition.
         seed: of the assignment.
-        unit: "patient", or "image" where patient ids are unknown.
+        unit: what a patient_id stands for: "patient", "group" or "image".
     """
 
     assignments: Mapping[str, Assignment]
     folds: int
     seed: int
-    unit: Literal["patient", "image"] = "patient"
+    unit: Unit = "patient"
 
     def of(self, sample: Sample) -> Assignment:
         """Return the place of a sample's patient.
@@ -192,12 +192,11 @@ def make_split(manifest: Manifest, config: SplitConfig) -> Split:
         raise SplitError(f"split.test: expected a share from 0 to 0.9, got {config.test}.")
     if config.unit not in {"patient", "image"}:
         raise SplitError(f"split.unit: expected patient or image, got {config.unit!r}.")
-    unit: Literal["patient", "image"] = "patient" if manifest.patients_known else "image"
     places = _column_places(manifest, config.column) if config.column else {}
     if any(value.isdigit() for value in places.values()):
         assignments = _numbered_folds(places, config.column)
         folds = 1 + max(place.fold or 0 for place in assignments.values())
-        return Split(assignments, folds, config.seed, unit)
+        return Split(assignments, folds, config.seed, manifest.unit)
     strata = _strata(_carried(manifest.samples, manifest.labels), config.seed)
     if places:
         tests = {patient for patient, value in places.items() if value == "test"}
@@ -212,7 +211,7 @@ def make_split(manifest: Manifest, config: SplitConfig) -> Split:
         )
     assignments = {patient: Assignment("test", None) for patient in tests}
     assignments |= {patient: Assignment("train", i % folds) for i, patient in enumerate(rest)}
-    return Split(assignments, folds, config.seed, unit)
+    return Split(assignments, folds, config.seed, manifest.unit)
 
 
 def hold_out(

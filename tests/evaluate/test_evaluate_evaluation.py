@@ -9,7 +9,7 @@ import pytest
 from hepar.config import EvaluateConfig
 from hepar.errors import EvaluateError
 from hepar.evaluate import (
-    PATIENTS_UNKNOWN,
+    UNIT_WARNINGS,
     aggregate,
     evaluate,
     headline,
@@ -152,17 +152,17 @@ def test_a_test_partition_of_one_label_is_passed_over_aloud(rows, tmp_path):
         "on 24 patients left out in turn. Balanced accuracy of patients held out for testing is "
         "undefined: no patients with reference 'tumour'."
     )
-    images = replace(some, patient_id=some.sample_id, patients_known=False)
+    images = replace(some, patient_id=some.sample_id, unit="image")
     said = quoted(tmp_path, evaluate(images, aggregate(images), FEW))["sentence"]
     assert "not what a new patient would see. AUROC of slices held out for testing is undef" in said
 
 
 def test_unknown_patients_have_slice_records_only_without_intervals(rows, tmp_path):
-    images = replace(rows, patient_id=rows.sample_id, patients_known=False)
+    images = replace(rows, patient_id=rows.sample_id, unit="image")
     done = evaluate(images, aggregate(images), FEW)
     assert {record["level"] for record in done.metrics} == {"slice"}
     assert {record["low"] for record in done.metrics} == {None}
-    assert done.warning == PATIENTS_UNKNOWN
+    assert done.warning == UNIT_WARNINGS["image"]
     assert done.per_patient == ()
     write_evaluation(tmp_path / "e.json", done, stamp("test"))
     assert headline(tmp_path / "e.json")["sentence"].endswith("not what a new patient would see.")

@@ -148,7 +148,7 @@ def test_resamples_that_are_undefined_are_not_passed_over_in_silence(make):
 
 def test_unknown_patients_have_no_interval(make):
     rows = cohort(make)
-    found = estimate(count_by_patient(rows), "slice", FEW, patients_known=False)
+    found = estimate(count_by_patient(rows), "slice", FEW, grouped=False)
     assert {result.low for result in found.values()} == {None}
     assert "patients are unknown" in found["accuracy", None].no_interval
 

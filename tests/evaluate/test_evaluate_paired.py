@@ -216,7 +216,7 @@ def test_the_order_of_rows_does_not_matter():
     [
         (lambda t: t.select(np.arange(len(t)) > 0), "got 'P000' in one alone"),
         (lambda t: replace(t, level="slice"), "got level patient and slice"),
-        (lambda t: replace(t, patients_known=False), "got patients_known True and False"),
+        (lambda t: replace(t, unit="image"), "got unit patient and image"),
         (
             lambda t: replace(t, reference=np.append("malignant", t.reference[1:])),
             "got reference 'normal' and 'malignant' at 'P000'",
@@ -352,7 +352,7 @@ def test_what_cannot_be_tested_is_a_record_with_its_reason():
 
 def test_images_of_unknown_patients_are_not_tested():
     a, b, _ = pair()
-    bare = [replace(table, patients_known=False, level="slice") for table in (a, b)]
+    bare = [replace(table, unit="image", level="slice") for table in (a, b)]
     for found in (
         delong(*bare, "malignant"),
         mcnemar(*bare),

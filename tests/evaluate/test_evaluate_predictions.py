@@ -70,7 +70,7 @@ def test_what_is_written_is_what_is_read(tmp_path_factory, entries):
     for name in ("sample_id", "patient_id", "partition", "fold", "reference", "predicted"):
         assert getattr(after, name).tolist() == getattr(before, name).tolist()
     assert np.array_equal(after.probabilities, before.probabilities)
-    assert (after.labels, after.level, after.patients_known) == (LABELS, "slice", True)
+    assert (after.labels, after.level, after.unit) == (LABELS, "slice", "patient")
 
 
 def test_an_id_that_csv_cannot_hold_is_refused(tmp_path):

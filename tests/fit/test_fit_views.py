@@ -39,7 +39,7 @@ def test_a_bundle_averages_over_the_views_it_was_tested_with(pictures, part_of, 
         views=3,
         aggregate="mean",
         top_k=3,
-        patients_known=True,
+        unit="patient",
         kinds=("picture",),
         provenance=stamp("test"),
     )

@@ -45,7 +45,7 @@ def small_bundle(network):
         views=1,
         aggregate="mean",
         top_k=3,
-        patients_known=True,
+        unit="patient",
         kinds=("picture",),
         provenance=stamp("test"),
     )

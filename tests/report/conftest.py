@@ -238,6 +238,7 @@ def comparison():
     """The content of `comparison.json` for seven models; every number is made up."""
     content = {
         "labels": ["normal", "benign", "malignant"],
+        "unit": "patient",
         "level": "patient",
         "partition": "out-of-fold",
         "n_patients": 60,

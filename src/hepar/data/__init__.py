@@ -2,7 +2,7 @@
 
 from hepar.data.labels import LabelSet
 from hepar.data.manifest import Manifest, read_manifest, write_manifest
-from hepar.data.study import Finding, Sample
+from hepar.data.study import Finding, Sample, Unit
 from hepar.data.volume import LESION, LIVER, Slice, Volume
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Manifest",
     "Sample",
     "Slice",
+    "Unit",
     "Volume",
     "read_manifest",
     "write_manifest",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hepar.data.labels import LabelSet
-from hepar.data.study import Finding, Sample
+from hepar.data.study import Finding, Sample, Unit
 from hepar.errors import DataError
 from hepar.provenance import read_artefact, sha256_file, write_artefact, write_atomic
 
@@ -44,7 +44,7 @@ class Manifest:
         samples: sorted by patient, series and slice, whatever order the files were found in.
         labels: the label set, in order of severity; empty where nothing is labelled.
         root: the folder that sample paths are relative to.
-        patients_known: False where patient ids are unknown and every image stands for a patient.
+        unit: what a patient_id stands for: "patient", "group" (of images, inferred) or "image".
         mask_values: the value of "liver" and, where lesions are drawn, of "lesion" in mask files; a
             colour is 0xRRGGBB, and "liver_from" is the least value of liver in a smoothed mask.
             Where NIfTI masks have values of their own, those stand under "volume:liver" and so on.
@@ -58,7 +58,7 @@ class Manifest:
     samples: tuple[Sample, ...]
     labels: LabelSet
     root: Path
-    patients_known: bool = True
+    unit: Unit = "patient"
     mask_values: Mapping[str, int] = field(default_factory=dict)
     flip_vertical: bool = False
     findings: tuple[Finding, ...] = ()
@@ -87,6 +87,11 @@ class Manifest:
         for sample in self.samples:
             groups.setdefault(sample.patient_id, []).append(sample)
         return groups
+
+    @property
+    def patients_known(self) -> bool:
+        """True where a patient_id is a patient's."""
+        return self.unit == "patient"
 
     @property
     def has_masks(self) -> bool:
@@ -137,7 +142,7 @@ def write_manifest(path: Path, manifest: Manifest, provenance: Mapping[str, Any]
         "csv_sha256": sha256_file(path),
         "root": os.fspath(manifest.root.resolve()),
         "labels": list(manifest.labels),
-        "patients_known": manifest.patients_known,
+        "unit": manifest.unit,
         "mask_values": dict(manifest.mask_values),
         "flip_vertical": manifest.flip_vertical,
         "findings": [
@@ -175,7 +180,7 @@ def read_manifest(path: Path) -> Manifest:
         samples=samples,
         labels=LabelSet(tuple(meta["labels"])),
         root=Path(meta["root"]),
-        patients_known=meta["patients_known"],
+        unit=meta["unit"],
         mask_values=meta["mask_values"],
         flip_vertical=meta["flip_vertical"],
         findings=tuple(Finding(**finding) for finding in meta["findings"]),

@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["Finding", "Kind", "Sample"]
+__all__ = ["Finding", "Kind", "Sample", "Unit"]
 
 Kind = Literal["hu", "picture"]
+
+Unit = Literal["patient", "group", "image"]
+"""What a patient_id stands for: a patient; where patient ids are unknown, a group of images that
+look like one patient's; or where that is unknown, too, one image."""
 
 
 @dataclass(frozen=True, slots=True)

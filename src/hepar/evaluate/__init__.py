@@ -2,7 +2,7 @@
 
 from hepar.evaluate.calibration import apply_temperature, fit_temperature
 from hepar.evaluate.evaluation import (
-    PATIENTS_UNKNOWN,
+    UNIT_WARNINGS,
     Evaluation,
     evaluate,
     headline,
@@ -28,7 +28,7 @@ from hepar.evaluate.predictions import (
 
 __all__ = [
     "METRICS",
-    "PATIENTS_UNKNOWN",
+    "UNIT_WARNINGS",
     "Difference",
     "Estimate",
     "Evaluation",

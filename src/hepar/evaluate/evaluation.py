@@ -10,21 +10,31 @@ from typing import Any
 import numpy as np
 
 from hepar.config import EvaluateConfig
+from hepar.data import Unit
 from hepar.errors import EvaluateError
 from hepar.evaluate.intervals import Estimate, Undefined, estimate
 from hepar.evaluate.metrics import METRICS, count_by_patient, values
 from hepar.evaluate.predictions import Level, Predictions
 from hepar.provenance import read_artefact, write_artefact
 
-__all__ = ["PATIENTS_UNKNOWN", "Evaluation", "evaluate", "headline", "write_evaluation"]
+__all__ = ["UNIT_WARNINGS", "Evaluation", "evaluate", "headline", "write_evaluation"]
 
 PARTITIONS = {"train": "out-of-fold", "test": "test"}
 """Partition of a prediction -> what its numbers are called; other partitions are not evaluated."""
 
-PATIENTS_UNKNOWN = (
-    "Patient ids are unknown: folds are of images, and images of one patient may stand on both "
-    "sides. These numbers do not say how the model does on a new patient."
-)
+UNIT_WARNINGS: Mapping[Unit, str] = {
+    "patient": "",
+    "group": (
+        "Patient ids are unknown: folds are of groups of images that look like one patient's, and "
+        "“patient” stands for such a group. Patients whose images were not joined may still stand "
+        "on both sides."
+    ),
+    "image": (
+        "Patient ids are unknown: folds are of images, and images of one patient may stand on both "
+        "sides. These numbers do not say how the model does on a new patient."
+    ),
+}
+"""What limits every number, by what was left out in turn."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,7 @@ class Evaluation:
         confusion: records {level, partition, labels, counts}, reference in rows.
         per_patient: records {patient_id, partition, n_samples, accuracy, auroc, undefined} of the
             slices of each patient; auroc is of the most severe label against the rest.
+        unit: what was left out in turn: "patient", "group" or "image".
         warning: what limits every number; "" where nothing does.
         intervals: {level, resamples, seed} of every interval.
     """
@@ -45,6 +56,7 @@ class Evaluation:
     metrics: tuple[dict[str, Any], ...]
     confusion: tuple[dict[str, Any], ...]
     per_patient: tuple[dict[str, Any], ...]
+    unit: Unit = "patient"
     warning: str = ""
     intervals: Mapping[str, Any] = field(default_factory=dict)
 
@@ -72,7 +84,7 @@ def evaluate(predictions: Predictions, patients: Predictions, config: EvaluateCo
     confusion: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     levels: list[tuple[Level, Predictions]] = [("slice", predictions)]
-    if predictions.patients_known:
+    if predictions.unit != "image":
         levels.insert(0, ("patient", patients))
     for partition, name in PARTITIONS.items():
         for level, table in levels:
@@ -80,7 +92,7 @@ def evaluate(predictions: Predictions, patients: Predictions, config: EvaluateCo
             if not len(part):
                 continue
             counts = count_by_patient(part)
-            found = estimate(counts, level, config, patients_known=part.patients_known)
+            found = estimate(counts, level, config, grouped=part.unit != "image")
             metrics += [
                 _record(key, result, level, name, part.labels) for key, result in found.items()
             ]
@@ -93,15 +105,16 @@ def evaluate(predictions: Predictions, patients: Predictions, config: EvaluateCo
                     "counts": table_counts,
                 }
             )
-            if level == "slice" and part.patients_known:
+            if level == "slice" and part.unit != "image":
                 rows += _patient_rows(part, name)
     if not metrics:
         raise EvaluateError(
             "predictions: expected rows with a reference in the train or test partition, got none."
         )
-    warning = "" if predictions.patients_known else PATIENTS_UNKNOWN
+    warning = UNIT_WARNINGS[predictions.unit]
     intervals = {"level": config.level, "resamples": config.resamples, "seed": config.seed}
-    return Evaluation(tuple(metrics), tuple(confusion), tuple(rows), warning, intervals)
+    tables = (tuple(metrics), tuple(confusion), tuple(rows))
+    return Evaluation(*tables, predictions.unit, warning, intervals)
 
 
 def _check_tables(predictions: Predictions, patients: Predictions, config: EvaluateConfig) -> None:
@@ -195,6 +208,7 @@ def write_evaluation(path: Path, evaluation: Evaluation, provenance: Mapping[str
         "metrics": list(evaluation.metrics),
         "confusion": list(evaluation.confusion),
         "per_patient": list(evaluation.per_patient),
+        "unit": evaluation.unit,
         "warning": evaluation.warning,
         "intervals": dict(evaluation.intervals),
     }
@@ -240,35 +254,40 @@ def headline(path: Path) -> dict[str, Any]:
     if at is None:
         raise EvaluateError(f"{path}: expected a metric that is defined, got none.")
     keys = ("metric", "level", "partition", "value", "low", "high", "n_patients", "n_samples")
-    sentence = " ".join([_sentence(wanted[at], document), *_why_not_better(wanted[:at])])
+    sentence = " ".join(
+        [_sentence(wanted[at], document), *_why_not_better(wanted[:at], document["unit"])]
+    )
     return {**{key: wanted[at][key] for key in keys}, "sentence": sentence}
 
 
-def _what(record: Mapping[str, Any]) -> str:
+def _what(record: Mapping[str, Any], unit: Unit) -> str:
     title = METRICS.get(record["metric"]).title
-    units = "patients" if record["level"] == "patient" else "slices"
+    units = f"{unit}s" if record["level"] == "patient" else "slices"
     return f"{title[0].upper()}{title[1:]} of {units}"
 
 
 def _sentence(record: Mapping[str, Any], document: Mapping[str, Any]) -> str:
-    text = f"{_what(record)} {record['value']:.3f}"
+    text = f"{_what(record, document['unit'])} {record['value']:.3f}"
     if record["low"] is not None:
         coverage = 100 * document["intervals"]["level"]
         text += f" ({coverage:g} % interval {record['low']:.3f} to {record['high']:.3f})"
     else:
         text += f" (no interval: {record['no_interval']})"
-    if document["warning"]:
+    if document["unit"] == "image":
         text += f" on {record['n_samples']} images, in image-level folds"
         return f"{text}: not what a new patient would see."
     how = "held out for testing" if record["partition"] == "test" else "left out in turn"
+    if document["unit"] == "group":
+        where = f"on {record['n_patients']} groups of images {how}"
+        return f"{text} {where}: groups were inferred, because patient ids are unknown."
     return f"{text} on {record['n_patients']} patients {how}."
 
 
-def _why_not_better(undefined: Sequence[Mapping[str, Any]]) -> list[str]:
+def _why_not_better(undefined: Sequence[Mapping[str, Any]], unit: Unit) -> list[str]:
     """Say of each metric and level that would have come first why it could not, once."""
     found: dict[tuple[str, str], str] = {}
     for record in undefined:
         held = " held out for testing" if record["partition"] == "test" else ""
-        text = f"{_what(record)}{held} is undefined: {record['undefined']}."
+        text = f"{_what(record, unit)}{held} is undefined: {record['undefined']}."
         found.setdefault((record["metric"], record["level"]), text)
     return list(found.values())

@@ -225,7 +225,7 @@ def _closed(
 
 
 def estimate(
-    counts: PatientCounts, level: Level, config: EvaluateConfig, *, patients_known: bool = True
+    counts: PatientCounts, level: Level, config: EvaluateConfig, *, grouped: bool = True
 ) -> dict[tuple[str, int | None], Estimate | Undefined]:
     """Return every metric of every label, and its macro mean (label None), with intervals.
 
@@ -241,13 +241,14 @@ def estimate(
         counts: the rows, by patient.
         level: "patient" where every patient is one row.
         config: resamples, coverage and seed.
-        patients_known: False gives no interval at all, because none would be honest.
+        grouped: False, where images are not grouped by patient, gives no interval at all,
+            because none would be honest.
 
     Returns:
         (metric, position of the label or None) -> estimate.
     """
     units = "patients" if level == "patient" else "slices"
-    drawn = bootstrap(counts, config) if patients_known else {}
+    drawn = bootstrap(counts, config) if grouped else {}
     found: dict[tuple[str, int | None], Estimate | Undefined] = {}
     for name, metric in METRICS.items():
         for column, value in enumerate(values(metric, counts.tally()).tolist()):
@@ -257,7 +258,7 @@ def estimate(
                 continue
             interval = (
                 _interval(counts, (name, label), value, drawn[name][:, column], level, config.level)
-                if patients_known
+                if grouped
                 else _none("patients are unknown, and images of one patient are alike")
             )
             found[name, label] = Estimate(

@@ -43,7 +43,7 @@ def _aligned(a: Predictions, b: Predictions) -> tuple[Predictions, Predictions]:
     """Return both tables sorted by sample; refuse two that are not of the same rows, by name."""
     wish = "paired test: expected both models' predictions of the same labelled rows, got"
     mend = "Predict the same split with both."
-    for name in ("level", "labels", "patients_known"):
+    for name in ("level", "labels", "unit"):
         ours, theirs = getattr(a, name), getattr(b, name)
         if ours != theirs:
             raise EvaluateError(f"{wish} {name} {ours} and {theirs}. {mend}")
@@ -64,7 +64,7 @@ def _why_not(a: Predictions, test: str) -> str:
     """Say why a test of independent rows cannot be made, "" where it can."""
     if not len(a):
         return "no patients"
-    if not a.patients_known:
+    if a.unit == "image":
         return _UNKNOWN
     if a.level != "patient":
         return f"slices of one patient are alike, and {test} takes rows to be independent"
@@ -177,7 +177,7 @@ def paired_bootstrap(
     a, b = _aligned(a, b)
     counts = count_by_patient(a), count_by_patient(b)
     own = METRICS.get(metric)
-    if not a.patients_known:
+    if a.unit == "image":
         return Undefined(_UNKNOWN)
     fewest = min(c.fewest_patients(own, None) for c in counts)
     if fewest < MIN_PATIENTS:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hepar.data import Unit
 from hepar.errors import EvaluateError
 from hepar.provenance import read_artefact, sha256_file, write_artefact, write_atomic
 from hepar.registry import nearest
@@ -56,7 +57,7 @@ class Predictions:
         probabilities: (n, k) float64 in [0, 1], rows sum to 1.
         labels: k labels in order of severity, most harmless first.
         level: "slice" or "patient".
-        patients_known: False where patient ids are unknown and every image stands for a patient.
+        unit: what a patient_id stands for: "patient", "group" (of images, inferred) or "image".
 
     Raises:
         EvaluateError: lengths differ, a label is not in the label set, an id occurs twice, or a
@@ -72,7 +73,7 @@ class Predictions:
     probabilities: NDArray[np.float64]
     labels: tuple[str, ...]
     level: Level = "slice"
-    patients_known: bool = True
+    unit: Unit = "patient"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(self.labels))
@@ -183,7 +184,7 @@ def write_predictions(path: Path, predictions: Predictions, provenance: Mapping[
         "csv_sha256": sha256_file(path),
         "level": predictions.level,
         "labels": list(predictions.labels),
-        "patients_known": predictions.patients_known,
+        "unit": predictions.unit,
     }
     write_artefact(path.with_suffix(".meta.json"), "predictions", content, provenance)
 
@@ -223,7 +224,7 @@ def read_predictions(path: Path) -> Predictions:
         probabilities=np.stack(columns, axis=1),
         labels=labels,
         level=meta["level"],
-        patients_known=meta["patients_known"],
+        unit=meta["unit"],
     )
 
 
@@ -273,7 +274,7 @@ def aggregate(predictions: Predictions, how: str = "mean", top_k: int = 3) -> Pr
         probabilities=probabilities,
         labels=predictions.labels,
         level="patient",
-        patients_known=predictions.patients_known,
+        unit=predictions.unit,
     )
 
 

@@ -49,7 +49,7 @@ def to_predictions(
         predicted=decide(probabilities, labels.names),
         probabilities=probabilities,
         labels=labels.names,
-        patients_known=split.unit == "patient",
+        unit=split.unit,
     )
 
 

@@ -77,7 +77,7 @@ def fit_ensemble(
         predicted=decide(probabilities, labels.names),
         probabilities=probabilities,
         labels=first.labels,
-        patients_known=first.patients_known,
+        unit=first.unit,
     )
     return CrossValidation(combined, final)
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepar.config import AugmentConfig
-from hepar.data import LabelSet
+from hepar.data import LabelSet, Unit
 from hepar.errors import BundleError, DataError, HeparError
 from hepar.model.head import Head, head_from_document, head_to_document
 from hepar.preprocess import Recipe, recipe_from_json
@@ -58,7 +58,7 @@ class Bundle:
         views: of each image, whose probabilities are averaged; 1 is the image as it is.
         aggregate: how slices become a patient: "mean", "top" or "max".
         top_k: slices that "top" averages.
-        patients_known: False where it was trained without patient ids.
+        unit: what its folds left out in turn: "patient", "group" or "image".
         kinds: of the pixels it was trained on: "hu", "picture".
         provenance: who made it, from what.
     """
@@ -70,7 +70,7 @@ class Bundle:
     views: int
     aggregate: str
     top_k: int
-    patients_known: bool
+    unit: Unit
     kinds: tuple[str, ...]
     provenance: Mapping[str, Any]
 
@@ -116,7 +116,7 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
             "views": bundle.views,
             "aggregate": bundle.aggregate,
             "top_k": bundle.top_k,
-            "patients_known": bundle.patients_known,
+            "unit": bundle.unit,
             "kinds": list(bundle.kinds),
             "files": {path.name: sha256_file(path) for path in sorted(room.iterdir())},
         }
@@ -192,7 +192,7 @@ def read_bundle(folder: Path) -> Bundle:
             views=document["views"],
             aggregate=document["aggregate"],
             top_k=document["top_k"],
-            patients_known=document["patients_known"],
+            unit=document["unit"],
             kinds=tuple(document["kinds"]),
             provenance=document["provenance"],
         )

@@ -99,7 +99,7 @@ class Predictor:
             predicted=decide(probabilities, bundle.labels.names),
             probabilities=probabilities,
             labels=bundle.labels.names,
-            patients_known=manifest.patients_known,
+            unit=manifest.unit,
         )
         patients = aggregate(slices, bundle.aggregate, bundle.top_k)
         return Answer(slices, patients, _findings(bundle, readers, empty))

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from hepar.errors import ReportError
-from hepar.evaluate import METRICS, PATIENTS_UNKNOWN
+from hepar.evaluate import METRICS
 from hepar.provenance import read_artefact, write_atomic
 from hepar.registry import nearest
 from hepar.report.model_figures import draw_bars, draw_cost
@@ -138,7 +138,7 @@ def _verdict(content: Content) -> str:
 def _headline(content: Content) -> dict[str, Any]:
     best = next(model for model in content["models"] if model["name"] == content["best"])
     metric = best["metrics"]["balanced_accuracy"]
-    units = "patients" if content["level"] == "patient" else "slices"
+    units = f"{content['unit']}s" if content["level"] == "patient" else "slices"
     text = f"Best of {len(content['models'])}: {best['name']}, balanced accuracy of {units} "
     if metric["value"] is None:
         text += f"undefined ({metric['undefined']})"
@@ -148,8 +148,8 @@ def _headline(content: Content) -> dict[str, Any]:
         coverage = 100 * content["interval"]["level"]
         text += f" ({coverage:g} % interval {metric['low']:.3f} to {metric['high']:.3f})"
     how = "held out for testing" if content["partition"] == "test" else "left out in turn"
-    on = f"{content['n_patients']} patients"
-    if PATIENTS_UNKNOWN in content["warnings"]:
+    on = f"{content['n_patients']} {content['unit']}s"
+    if content["unit"] == "image":
         on, how = f"{content['n_samples']} images", f"{how}, in image-level folds"
     keys = ("value", "low", "high")
     return {
@@ -246,7 +246,7 @@ def write_comparison(folder: Path) -> Path:
             "best": content["best"],
             "n_models": len(content["models"]),
             "made": content["provenance"],
-            "warning": PATIENTS_UNKNOWN if PATIENTS_UNKNOWN in content["warnings"] else "",
+            "unit": content["unit"],
             "warnings": content["warnings"],
             "coverage": f"{100 * content['interval']['level']:g} %",
             "sections": _sections(folder, content),

@@ -40,7 +40,7 @@ def write_report(folder: Path) -> Path:
             "headline": inputs.headline,
             "run": inputs.run,
             "made": inputs.run["provenance"],
-            "warning": inputs.evaluation["warning"],
+            "unit": inputs.evaluation["unit"],
             "warnings": inputs.run["warnings"],
             "coverage": f"{100 * inputs.evaluation['intervals']['level']:g} %",
             "sections": sections,

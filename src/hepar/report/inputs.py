@@ -50,8 +50,8 @@ class ReportInputs:
 
     @property
     def main_level(self) -> str:
-        """The level that counts: "patient" where patients are known, else "slice"."""
-        return "patient" if self.slices.patients_known else "slice"
+        """The level that counts: "slice" where images are not grouped, else "patient"."""
+        return "slice" if self.slices.unit == "image" else "patient"
 
     def table(self, level: str) -> Predictions:
         """Return the predictions of a level."""

@@ -118,7 +118,7 @@ def write_reproduction(folder: Path) -> Path:
         {
             "headline": _headline(content),
             "made": made,
-            "warning": "",
+            "unit": "patient",
             "warnings": content["warnings"],
             "coverage": f"{100 * content['interval']['level']:g} %",
             "sections": sections,
