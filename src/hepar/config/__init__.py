@@ -2,8 +2,11 @@
 
 from hepar.config.reading import PRESETS, config_from, merge, read_config, read_settings
 from hepar.config.stages import (
+    AuditConfig,
     AugmentConfig,
     BackboneConfig,
+    ControlsConfig,
+    DecideConfig,
     EvaluateConfig,
     FinetuneConfig,
     HeadConfig,
@@ -15,8 +18,11 @@ from hepar.config.stages import (
 
 __all__ = [
     "PRESETS",
+    "AuditConfig",
     "AugmentConfig",
     "BackboneConfig",
+    "ControlsConfig",
+    "DecideConfig",
     "EvaluateConfig",
     "FinetuneConfig",
     "HeadConfig",

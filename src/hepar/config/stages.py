@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from hepar.errors import ConfigError
 
 __all__ = [
+    "AuditConfig",
     "AugmentConfig",
     "BackboneConfig",
+    "ControlsConfig",
+    "DecideConfig",
     "EvaluateConfig",
     "FinetuneConfig",
     "HeadConfig",
@@ -219,6 +222,58 @@ class FinetuneConfig:
 
 
 @dataclass(frozen=True)
+class AuditConfig:
+    """What is looked for before anything is learned.
+
+    Attributes:
+        copies: look for copies and near-copies of images, across patients and labels.
+        groups: where patient ids are unknown, join images that look like one patient's, and leave
+            such groups out in turn; False for image-level folds.
+    """
+
+    copies: bool = True
+    groups: bool = True
+
+
+@dataclass(frozen=True)
+class DecideConfig:
+    """How scores become answers: calibrated, a set of labels or none, and a threshold.
+
+    Attributes:
+        calibration: "temperature", "vector", "isotonic" or "none"; fitted on left-out patients.
+        conformal: how sets of labels are made: "lac" or "aps"; "none" for no sets.
+        coverage: share of patients, of each label, whose set is to hold their label.
+        sensitivity: for the most severe label, that the operating point is chosen for.
+        bound: "estimate", or "lower" where the interval's lower end is to reach that sensitivity.
+        gate: refuse images unlike those the model was made from.
+        gate_share: share of proper slices of new patients that the gate may refuse.
+    """
+
+    calibration: str = "temperature"
+    conformal: str = "lac"
+    coverage: float = 0.9
+    sensitivity: float = 0.95
+    bound: str = "estimate"
+    gate: bool = True
+    gate_share: float = 0.05
+
+
+@dataclass(frozen=True)
+class ControlsConfig:
+    """What a model is compared with to see that it looks at the right thing.
+
+    Attributes:
+        run: make the controls and the leakage meter; False leaves them out of the report.
+        permutations: of the labels.
+        seed: of the permutations and of the untrained network.
+    """
+
+    run: bool = True
+    permutations: int = 20
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
     """How intervals are made.
 
@@ -244,4 +299,7 @@ class RunConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
+    audit: AuditConfig = field(default_factory=AuditConfig)
+    decide: DecideConfig = field(default_factory=DecideConfig)
+    controls: ControlsConfig = field(default_factory=ControlsConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
