@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from hepar.backbone import BACKBONES, list_weights
+from hepar.cohort_job import Cohort, PlannedPart, new_ledger, prepare
 from hepar.config import PRESETS, RunConfig, config_from, merge
 from hepar.errors import ConfigError, HeparError
 from hepar.fit import HEAD_KINDS, needs_training
 from hepar.fit.workers import world_size
 from hepar.ledger import Ledger
-from hepar.main_job import Cohort, PlannedPart, fit_model, new_ledger, prepare
+from hepar.main_job import fit_model
 from hepar.progress import LOG
 from hepar.provenance import read_artefact, sha256_file, stamp, write_artefact
 from hepar.registry import nearest

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hepar.cohort_job import Cohort
 from hepar.config import RunConfig
 from hepar.errors import FitError
 from hepar.ledger import Ledger
-from hepar.main_job import Cohort, evaluate_model, report_model
+from hepar.main_job import evaluate_model, report_model
 from hepar.preprocess import write_recipe
 from hepar.provenance import sha256_file, stamp
 

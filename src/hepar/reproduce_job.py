@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from hepar.backbone import list_weights
+from hepar.cohort_job import new_ledger
 from hepar.compare_job import METRICS, ComparePlan, compare, read_plan
 from hepar.config import RunConfig, merge
 from hepar.errors import ConfigError
-from hepar.main_job import new_ledger
 from hepar.provenance import read_artefact, sha256_file, stamp, write_artefact
 
 __all__ = ["CHOICES", "reproduce"]

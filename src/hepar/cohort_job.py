@@ -1,0 +1,189 @@
+"""From a source to a cohort: whom models learn from and are tested on, and with which networks."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hepar.backbone import BACKBONES, BackboneSpec, Weights, find_weights
+from hepar.config import RunConfig
+from hepar.data import Finding, Manifest, read_manifest, write_manifest
+from hepar.errors import ConfigError, IngestError
+from hepar.ledger import Ledger
+from hepar.preprocess import NetworkInput, Recipe, make_recipe
+from hepar.provenance import digest, sha256_file, stamp
+from hepar.split import Split, make_split, read_split, write_split
+
+__all__ = [
+    "Cohort",
+    "PlannedPart",
+    "hash_files",
+    "new_ledger",
+    "plan",
+    "prepare",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedPart:
+    """One network of a model, before anything is computed."""
+
+    spec: BackboneSpec
+    weights: Weights
+    recipe: Recipe
+
+    @property
+    def backbone(self) -> dict[str, Any]:
+        """What a bundle and a report say of it."""
+        return {
+            "name": self.spec.name,
+            "source": self.weights.source,
+            "licence": self.weights.licence,
+            "sha256": self.weights.sha256,
+            "is_random": self.weights.is_random and bool(self.spec.timm_name),
+            "feature_dim": self.spec.feature_dim,
+            "input_size": self.recipe.size,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """Whom a model learns from and is tested on."""
+
+    manifest: Manifest
+    split: Split
+
+
+def new_ledger(out: Path, command: str = "") -> Ledger:
+    """Return the ledger of a folder, which the first file in it makes.
+
+    Raises:
+        ConfigError: no such folder can be made, or nothing can be written to it.
+    """
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ConfigError(f"{out}: expected a folder to write to, got {there}, which is none.")
+    return Ledger(out, command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
+
+
+def prepare(
+    source: Path, ledger: Ledger, configs: Sequence[RunConfig]
+) -> tuple[Cohort, list[tuple[PlannedPart, ...]]]:
+    """Ingest and split a source once, for one model or several.
+
+    Slices without liver are left out for all models where one of them looks at the mask.
+
+    Args:
+        source: a table, a folder of class folders, a DICOM tree or NIfTI volumes.
+        ledger: of the folder that gets manifest and split.
+        configs: of the models; ingest and split are the first one's.
+
+    Returns:
+        The cohort, and each model's networks.
+    """
+    manifest = _ingest(source, ledger, configs[0])
+    lost = next((f for f in manifest.findings if f.code == "label-lost"), None)
+    if lost and len(manifest.labels) < 2:
+        raise IngestError(f"{source}: {lost.where}: {lost.message}")
+    plans = [plan(manifest, config) for config in configs]
+    if any(part.recipe.needs_mask for parts in plans for part in parts):
+        manifest = _without_liver(manifest)
+    return Cohort(manifest, _split(manifest, ledger, configs[0])), plans
+
+
+def plan(manifest: Manifest, config: RunConfig) -> tuple[PlannedPart, ...]:
+    """Return the networks that a configuration asks for, with their weights and recipes.
+
+    Raises:
+        HeparError: a network, its weights or a recipe cannot be had.
+    """
+    parts = []
+    for name in config.backbone.name.split("+"):
+        spec = BACKBONES.get(name)
+        weights = find_weights(name, config.backbone.weights)
+        size = config.recipe.size or spec.input_size
+        network = NetworkInput(size, weights.mean, weights.std)
+        parts.append(PlannedPart(spec, weights, make_recipe(config.recipe.name, manifest, network)))
+    return tuple(parts)
+
+
+def _ingest(source: Path, ledger: Ledger, config: RunConfig) -> Manifest:
+    from hepar.ingest import ingest
+
+    if not source.exists():
+        raise IngestError(f"{source}: expected a folder, table or image, got nothing there.")
+    path = ledger.folder / "manifest.csv"
+
+    def work() -> None:
+        manifest = ingest(source, config.ingest)
+        if config.split.unit == "image":
+            manifest = _as_images(manifest)
+        write_manifest(path, manifest, stamp(ledger.command, inputs={"source": str(source)}))
+
+    inputs = [
+        str(source.resolve()),
+        dataclasses.asdict(config.ingest),
+        config.split.unit,
+        _fingerprint(source, config.ingest.labels_csv),
+    ]
+    ledger.stage("ingest", inputs, ["manifest.csv", "manifest.meta.json"], work)
+    return read_manifest(path)
+
+
+def _fingerprint(source: Path, *more: str) -> list[list[object]]:
+    """Return path, size and time of every file a source may draw on, without reading any."""
+    folders = {source if source.is_dir() else source.parent}
+    folders |= {Path(name).parent for name in more if name}
+    rows: list[list[object]] = []
+    for top in sorted(folders):
+        for folder, inner, files in os.walk(top):
+            inner.sort()
+            for name in sorted(files):
+                state = (Path(folder) / name).stat()
+                rows.append([os.path.join(folder, name), state.st_size, state.st_mtime_ns])  # noqa: PTH118
+    return rows
+
+
+def _as_images(manifest: Manifest) -> Manifest:
+    """Return the manifest with every image standing for a patient."""
+    samples = tuple(dataclasses.replace(s, patient_id=s.sample_id) for s in manifest.samples)
+    finding = Finding(
+        "image-level",
+        "all samples",
+        f"{len(manifest.patients)} patients are taken apart into {len(manifest)} images, by choice "
+        "(split.unit=image).",
+    )
+    return dataclasses.replace(
+        manifest, samples=samples, unit="image", findings=(*manifest.findings, finding)
+    )
+
+
+def _without_liver(manifest: Manifest) -> Manifest:
+    """Return the manifest without slices whose mask shows no liver."""
+    shown = tuple(s for s in manifest.samples if s.extra.get("liver_px") != "0")
+    return manifest if len(shown) == len(manifest) else dataclasses.replace(manifest, samples=shown)
+
+
+def _split(manifest: Manifest, ledger: Ledger, config: RunConfig) -> Split:
+    path = ledger.folder / "split.json"
+    rows = [[s.sample_id, s.patient_id, s.label] for s in manifest.samples]
+    inputs = [digest(rows), dataclasses.asdict(config.split), hash_files(ledger, "manifest.csv")]
+
+    def work() -> None:
+        hashes = {"manifest.csv": hash_files(ledger, "manifest.csv")}
+        provenance = stamp(ledger.command, seed=config.split.seed, inputs=hashes)
+        write_split(path, make_split(manifest, config.split), manifest, provenance)
+
+    ledger.stage("split", inputs, ["split.json"], work)
+    return read_split(path)
+
+
+def hash_files(ledger: Ledger, *names: str) -> str:
+    """Return one SHA-256 of files in the ledger's folder."""
+    return digest([sha256_file(ledger.folder / name) for name in names])

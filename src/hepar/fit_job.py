@@ -1,0 +1,181 @@
+"""One model from cohort to bundle: features or training, folds, predictions."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hepar.cohort_job import Cohort, PlannedPart, hash_files
+from hepar.config import RunConfig
+from hepar.errors import FitError
+from hepar.fit.workers import rank
+from hepar.ledger import Ledger
+from hepar.preprocess import write_recipe
+from hepar.provenance import digest, stamp
+
+__all__ = [
+    "Job",
+    "fit",
+    "write_recipes",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One model to fit.
+
+    Attributes:
+        cohort: whom it learns from and is tested on.
+        parts: its networks.
+        ledger: of its folder.
+        config: of the model.
+        cache: folder of features that models may share.
+    """
+
+    cohort: Cohort
+    parts: tuple[PlannedPart, ...]
+    ledger: Ledger
+    config: RunConfig
+    cache: Path
+
+    @property
+    def trains(self) -> bool:
+        """Whether a network is trained."""
+        from hepar.fit import needs_training
+
+        return needs_training(self.config)
+
+    def inputs(self) -> list[object]:
+        """What decides the result of the fit."""
+        assignments = self.cohort.split.assignments
+        config = dataclasses.asdict(self.config)
+        return [
+            hash_files(self.ledger, "manifest.csv"),
+            [sample.sample_id for sample in self.cohort.manifest.samples],
+            {p: [a.partition, a.fold] for p, a in sorted(assignments.items())},
+            [[part.recipe.key, part.backbone] for part in self.parts],
+            config["head"],
+            config["augment"] if self.trains or self.config.head.views > 1 else None,
+            config["finetune"] if self.trains else None,
+        ]
+
+
+def write_recipes(parts: Sequence[PlannedPart], ledger: Ledger) -> None:
+    """Write each network's `recipe.json`."""
+    names = ["recipe.json", *(f"recipe-{i}.json" for i in range(1, len(parts)))]
+
+    def work() -> None:
+        for name, part in zip(names, parts, strict=True):
+            write_recipe(ledger.folder / name, part.recipe, stamp(ledger.command))
+
+    ledger.stage("recipe", [part.recipe.to_json() for part in parts], names, work)
+
+
+def fit(job: Job) -> None:
+    """Compute features or train, cross-validate, and write predictions and bundle."""
+    outputs = ["predictions.csv", "patients.csv", "bundle/bundle.json"]
+    if job.trains:
+        outputs.append("history.csv")
+    if rank() > 0:
+        if job.trains and not job.ledger.stands("fit", job.inputs(), outputs):
+            _train(job)
+        return
+    job.ledger.stage("fit", job.inputs(), outputs, lambda: _fit_work(job))
+    shutil.rmtree(job.ledger.folder / "checkpoints", ignore_errors=True)
+    if job.cache == job.ledger.folder:
+        shutil.rmtree(job.cache / "boundary", ignore_errors=True)
+
+
+def _fit_work(job: Job) -> None:
+    from hepar.evaluate import aggregate, write_predictions
+    from hepar.model import Bundle, write_bundle
+
+    config, manifest, folder = job.config, job.cohort.manifest, job.ledger.folder
+    predictions, parts, head = _train(job) if job.trains else _fit_frozen(job)
+    hashes = {
+        "manifest.csv": hash_files(job.ledger, "manifest.csv"),
+        "split.json": hash_files(job.ledger, "split.json"),
+        "recipe": digest([part.recipe.key for part in job.parts]),
+        "weights": digest([part.weights.sha256 for part in job.parts]),
+    }
+    provenance = stamp(job.ledger.command, seed=config.split.seed, inputs=hashes)
+    patients = aggregate(predictions, config.head.aggregate, config.head.top_k)
+    write_predictions(folder / "predictions.csv", predictions, provenance)
+    write_predictions(folder / "patients.csv", patients, provenance)
+    bundle = Bundle(
+        labels=manifest.labels,
+        parts=parts,
+        head=head,
+        augment=config.augment,
+        views=config.head.views,
+        aggregate=config.head.aggregate,
+        top_k=config.head.top_k,
+        unit=manifest.unit,
+        kinds=tuple(sorted({sample.kind for sample in manifest.samples})),
+        provenance=provenance,
+    )
+    write_bundle(folder / "bundle", bundle)
+
+
+def _fit_frozen(job: Job) -> tuple[Any, tuple[Any, ...], Any]:
+    """Return predictions, parts and head from frozen features."""
+    import numpy as np
+
+    from hepar.backbone import Network
+    from hepar.fit import cross_validate
+    from hepar.model import InputReader, Part, compute_features
+
+    config, manifest = job.config, job.cohort.manifest
+    features, parts = [], []
+    for planned in job.parts:
+        network = Network.from_weights(planned.weights, config.backbone.threads)
+        reader = InputReader(
+            manifest, planned.recipe, augment=config.augment, views=config.head.views
+        )
+        sha256 = planned.weights.sha256
+        cache = job.cache / "features"
+        features.append(compute_features(network, reader, config.backbone, sha256, cache))
+        _refuse_empty(reader)
+        parts.append(Part(planned.recipe, network.graph, network.arrays, planned.backbone))
+    result = cross_validate(
+        np.concatenate(features, axis=2),
+        manifest.samples,
+        job.cohort.split,
+        manifest.labels,
+        config.head,
+    )
+    return result.predictions, tuple(parts), result.head
+
+
+def _train(job: Job) -> tuple[Any, tuple[Any, ...], Any]:
+    """Return predictions, part and head from a network trained behind its freeze boundary."""
+    from hepar.backbone import read_graph
+    from hepar.fit import fine_tune, write_history
+    from hepar.model import InputReader, Part
+
+    config, manifest = job.config, job.cohort.manifest
+    (planned,) = job.parts
+    views = max(config.augment.views, config.head.views)
+    reader = InputReader(manifest, planned.recipe, augment=config.augment, views=views)
+    graph = read_graph(planned.weights.graph)
+    backbone = {**planned.backbone, "freeze": config.finetune.freeze}
+    part = Part(planned.recipe, graph, planned.weights.arrays, backbone)
+    folders = (job.ledger.folder, job.cache)
+    tuned = fine_tune(part, reader, job.cohort.split, manifest.labels, config, folders)
+    _refuse_empty(reader)
+    if rank() == 0:
+        write_history(job.ledger.folder / "history.csv", tuned.history)
+    return tuned.predictions, (tuned.part,), tuned.head
+
+
+def _refuse_empty(reader: Any) -> None:
+    if reader.empty:
+        sample = reader.manifest.samples[min(reader.empty)]
+        raise FitError(
+            f"sample {sample.sample_id}: expected a mask that shows the liver, got none "
+            f"({len(reader.empty)} such). Correct the masks."
+        )
