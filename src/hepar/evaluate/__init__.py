@@ -1,6 +1,15 @@
 """Numbers: reads predictions, never a model; a metric is a value with an interval or a reason."""
 
-from hepar.evaluate.calibration import apply_temperature, fit_temperature
+from hepar.evaluate.calibration import (
+    CALIBRATIONS,
+    Calibrator,
+    apply_temperature,
+    calibrate,
+    calibrate_out_of_fold,
+    calibrator_from_json,
+    fit_calibrator,
+    fit_temperature,
+)
 from hepar.evaluate.evaluation import (
     UNIT_WARNINGS,
     Evaluation,
@@ -27,8 +36,10 @@ from hepar.evaluate.predictions import (
 )
 
 __all__ = [
+    "CALIBRATIONS",
     "METRICS",
     "UNIT_WARNINGS",
+    "Calibrator",
     "Difference",
     "Estimate",
     "Evaluation",
@@ -36,12 +47,16 @@ __all__ = [
     "Undefined",
     "aggregate",
     "apply_temperature",
+    "calibrate",
+    "calibrate_out_of_fold",
+    "calibrator_from_json",
     "compare_all",
     "count_by_patient",
     "decide",
     "delong",
     "estimate",
     "evaluate",
+    "fit_calibrator",
     "fit_temperature",
     "headline",
     "holm",
