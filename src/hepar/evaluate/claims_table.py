@@ -166,11 +166,15 @@ def table_claims(
             printed = parse_printed(cell, spot, percent=percent)
             found[i].append(Claim(where, in_table, i + 1, model, metric, printed, sizes[i]))
     values = tuple(claim for i in range(len(rows)) for claim in found[i])
-    return values, tuple(c for c, meaning in zip(columns, meanings, strict=True) if not meaning)
+    return values, tuple(
+        c for c, meaning in zip(columns, meanings, strict=True) if c.strip() and not meaning
+    )
 
 
 def _check_columns(where: str, columns: Sequence[str], meanings: Sequence[str]) -> None:
     got = ", ".join(columns)[:200] or "none"
+    if not all(name.isprintable() for name in columns):
+        raise EvaluateError(f"{where}: expected printable column names, got {got!a}. Rename them.")
     if "model" not in meanings:
         raise EvaluateError(
             f"{where}: expected a column 'model', got {got}. Rename the one that names the models."
