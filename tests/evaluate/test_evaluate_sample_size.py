@@ -60,7 +60,7 @@ def test_hanley_and_mcneil_is_the_spread_of_exponential_scores():
     assert np.std(areas) == pytest.approx(hanley_mcneil(0.893, 51, 58), rel=0.06)
 
 
-def test_hanley_and_mcneil_asks_for_fewer_near_one():
+def test_hanley_and_mcneil_asks_for_fewer_of_two_equal_groups_near_one():
     few, _ = patients_for_auroc(0.95, 0.05, method="hanley-mcneil")
     assert few < patients_for_auroc(0.95, 0.05)[0]
 

@@ -111,7 +111,7 @@ def _impossible_f1(
     over = whole_percent_classes(precision, sensitivity, f1) if above else ()
     ways = ""
     if over:
-        listed = " or ".join(map(str, over))
+        listed = " or ".join(", ".join(map(str, over)).rsplit(", ", 1))
         ways = f" Whole percents of each class, averaged over {listed} classes, give it"
         ways += "." if _can_be_mean(row, classes) else f"; over {classes} they cannot."
     return ClaimFinding(

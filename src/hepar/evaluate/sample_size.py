@@ -118,7 +118,7 @@ def patients_for_auroc(
         ratio: patients without the disease for each with it.
         level: coverage of the interval.
         method: "newcombe", the interval that `hepar` reports, or "hanley-mcneil", the usual
-            value +- z * standard error, which asks for fewer near 1.
+            value +- z * standard error.
 
     Returns:
         Patients with the disease, patients without.
