@@ -1,5 +1,6 @@
 """Numbers: reads predictions, never a model; a metric is a value with an interval or a reason."""
 
+from hepar.evaluate.abstention import risk_coverage
 from hepar.evaluate.calibration import (
     CALIBRATIONS,
     Calibrator,
@@ -25,6 +26,14 @@ from hepar.evaluate.evaluation import (
 )
 from hepar.evaluate.intervals import Estimate, Undefined, estimate, wilson
 from hepar.evaluate.metrics import METRICS, count_by_patient, roc_curve
+from hepar.evaluate.operating_point import (
+    OperatingPoint,
+    choose_operating_point,
+    decision_curve,
+    measure_operating_point,
+    operating_point_from_json,
+    predictive_values,
+)
 from hepar.evaluate.paired import (
     Difference,
     compare_all,
@@ -40,9 +49,12 @@ from hepar.evaluate.predictions import (
     read_predictions,
     write_predictions,
 )
+from hepar.evaluate.reliability import CALIBRATION_METRICS, measure_calibration, reliability_curve
+from hepar.evaluate.subgroups import measure_subgroups, size_groups
 
 __all__ = [
     "CALIBRATIONS",
+    "CALIBRATION_METRICS",
     "METRICS",
     "UNIT_WARNINGS",
     "Calibrator",
@@ -50,6 +62,7 @@ __all__ = [
     "Difference",
     "Estimate",
     "Evaluation",
+    "OperatingPoint",
     "Predictions",
     "Undefined",
     "aggregate",
@@ -57,10 +70,12 @@ __all__ = [
     "calibrate",
     "calibrate_out_of_fold",
     "calibrator_from_json",
+    "choose_operating_point",
     "compare_all",
     "conformal_from_json",
     "count_by_patient",
     "decide",
+    "decision_curve",
     "delong",
     "estimate",
     "evaluate",
@@ -70,10 +85,18 @@ __all__ = [
     "headline",
     "holm",
     "mcnemar",
+    "measure_calibration",
     "measure_conformal",
+    "measure_operating_point",
+    "measure_subgroups",
+    "operating_point_from_json",
     "paired_bootstrap",
+    "predictive_values",
     "read_predictions",
+    "reliability_curve",
+    "risk_coverage",
     "roc_curve",
+    "size_groups",
     "wilson",
     "write_evaluation",
     "write_predictions",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -22,6 +23,7 @@ __all__ = [
     "estimate",
     "mean_of_proportions",
     "newcombe_auroc",
+    "resamples",
     "wilson",
 ]
 
@@ -171,6 +173,18 @@ def _newcombe_low(value: float, n_positive: int, n_negative: int, z: float) -> f
     return float(brentq(off, 0.0, value))
 
 
+def resamples(n: int, config: EvaluateConfig) -> Iterator[Floats]:
+    """Yield how often each of n patients is drawn in each resample, (some, n) at a time.
+
+    The draws are those of one generator, however many are made at a time.
+    """
+    generator = np.random.default_rng(config.seed)
+    at_once = max(1, 4_000_000 // n)
+    for start in range(0, config.resamples, at_once):
+        size = min(at_once, config.resamples - start)
+        yield generator.multinomial(n, np.full(n, 1 / n), size=size).astype(np.float64)
+
+
 def bootstrap(counts: PatientCounts, config: EvaluateConfig) -> dict[str, Floats]:
     """Draw patients with replacement, with all their rows, and compute every metric each time.
 
@@ -181,13 +195,8 @@ def bootstrap(counts: PatientCounts, config: EvaluateConfig) -> dict[str, Floats
     Returns:
         Metric name -> (resamples, columns of `metrics.values`); NaN where a resample is undefined.
     """
-    n = len(counts.patients)
-    generator = np.random.default_rng(config.seed)
     replicates: dict[str, list[Floats]] = {name: [] for name in METRICS}
-    at_once = max(1, 4_000_000 // n)
-    for start in range(0, config.resamples, at_once):
-        size = min(at_once, config.resamples - start)
-        drawn = generator.multinomial(n, np.full(n, 1 / n), size=size).astype(np.float64)
+    for drawn in resamples(len(counts.patients), config):
         tally = counts.tally(drawn)
         for name, metric in METRICS.items():
             replicates[name].append(values(metric, tally))
