@@ -147,7 +147,7 @@ def sizes_of(
     low = 2 * printed.scaled - (0 if cut else 1)
     fewest = -((-n * low) // unit)
     most = (n * (low + 2) - cut) // unit  # what is cut off is less than a digit
-    return np.asarray((np.maximum(fewest, 0) <= np.minimum(most, n)) & (n % multiple_of == 0))
+    return np.asarray((fewest <= most) & (n % multiple_of == 0))
 
 
 def chance_size(printed: Sequence[Printed], largest: int = MOST_SIZES) -> int | None:
