@@ -10,6 +10,7 @@ from typing import Any
 from hepar.cohort_job import Cohort
 from hepar.config import RunConfig
 from hepar.errors import FitError
+from hepar.fit_job import decide
 from hepar.ledger import Ledger
 from hepar.main_job import evaluate_model, report_model
 from hepar.preprocess import write_recipe
@@ -39,18 +40,19 @@ def fit_ensemble_model(
     from hepar.model import read_bundle
 
     seals = [sha256_file(folder / "bundle" / "bundle.json") for folder in folders]
-    outputs = ["predictions.csv", "patients.csv", "bundle/bundle.json", "recipe.json"]
-    inputs = [how, seals, dataclasses.asdict(config.head)]
+    outputs = ["scores.csv", "bundle/bundle.json", "recipe.json"]
+    inputs = [how, seals]
     ledger.stage("fit", inputs, outputs, lambda: _fit(folders, ledger, config, how))
+    decide(ledger, config)
     evaluate_model(ledger, config)
     parts = read_bundle(ledger.folder / "bundle").parts
     return report_model(cohort, [dict(part.backbone) for part in parts], ledger, config)
 
 
 def _fit(folders: Sequence[Path], ledger: Ledger, config: RunConfig, how: str) -> None:
-    from hepar.evaluate import aggregate, read_predictions, write_predictions
+    from hepar.evaluate import read_predictions, write_predictions
     from hepar.fit import fit_ensemble
-    from hepar.model import Member, Part, read_bundle, write_bundle
+    from hepar.model import Decision, Member, Part, read_bundle, write_bundle
 
     bundles = [read_bundle(folder / "bundle") for folder in folders]
     views = {bundle.views for bundle in bundles}
@@ -61,21 +63,18 @@ def _fit(folders: Sequence[Path], ledger: Ledger, config: RunConfig, how: str) -
         )
     parts: list[Part] = []
     members = [Member(_columns(bundle.parts, parts), bundle.head) for bundle in bundles]
-    tables = [read_predictions(folder / "predictions.csv") for folder in folders]
+    tables = [read_predictions(folder / "scores.csv") for folder in folders]
     result = fit_ensemble(how, tables, members, bundles[0].labels)
     folder = ledger.folder
     inputs = {str(i): sha256_file(f / "bundle" / "bundle.json") for i, f in enumerate(folders)}
     provenance = stamp(ledger.command, seed=config.split.seed, inputs=inputs)
-    patients = aggregate(result.predictions, config.head.aggregate, config.head.top_k)
-    write_predictions(folder / "predictions.csv", result.predictions, provenance)
-    write_predictions(folder / "patients.csv", patients, provenance)
+    write_predictions(folder / "scores.csv", result.predictions, provenance)
     bundle = dataclasses.replace(
         bundles[0],
         parts=tuple(parts),
         head=result.head,
-        aggregate=config.head.aggregate,
-        top_k=config.head.top_k,
         provenance=provenance,
+        decision=Decision(config.head.aggregate, config.head.top_k),
     )
     write_bundle(folder / "bundle", bundle)
     write_recipe(folder / "recipe.json", parts[0].recipe, provenance)

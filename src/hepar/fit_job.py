@@ -15,10 +15,12 @@ from hepar.errors import FitError
 from hepar.fit.workers import rank
 from hepar.ledger import Ledger
 from hepar.preprocess import write_recipe
+from hepar.progress import LOG
 from hepar.provenance import digest, stamp
 
 __all__ = [
     "Job",
+    "decide",
     "fit",
     "write_recipes",
 ]
@@ -58,7 +60,7 @@ class Job:
             [sample.sample_id for sample in self.cohort.manifest.samples],
             {p: [a.partition, a.fold] for p, a in sorted(assignments.items())},
             [[part.recipe.key, part.backbone] for part in self.parts],
-            config["head"],
+            {k: v for k, v in config["head"].items() if k not in {"aggregate", "top_k"}},
             config["augment"] if self.trains or self.config.head.views > 1 else None,
             config["finetune"] if self.trains else None,
         ]
@@ -76,8 +78,8 @@ def write_recipes(parts: Sequence[PlannedPart], ledger: Ledger) -> None:
 
 
 def fit(job: Job) -> None:
-    """Compute features or train, cross-validate, and write predictions and bundle."""
-    outputs = ["predictions.csv", "patients.csv", "bundle/bundle.json"]
+    """Compute features or train, cross-validate, and write scores and bundle."""
+    outputs = ["scores.csv", "bundle/bundle.json"]
     if job.trains:
         outputs.append("history.csv")
     if rank() > 0:
@@ -91,11 +93,11 @@ def fit(job: Job) -> None:
 
 
 def _fit_work(job: Job) -> None:
-    from hepar.evaluate import aggregate, write_predictions
-    from hepar.model import Bundle, write_bundle
+    from hepar.evaluate import write_predictions
+    from hepar.model import Bundle, Decision, write_bundle
 
     config, manifest, folder = job.config, job.cohort.manifest, job.ledger.folder
-    predictions, parts, head = _train(job) if job.trains else _fit_frozen(job)
+    scores, parts, head = _train(job) if job.trains else _fit_frozen(job)
     hashes = {
         "manifest.csv": hash_files(job.ledger, "manifest.csv"),
         "split.json": hash_files(job.ledger, "split.json"),
@@ -103,22 +105,47 @@ def _fit_work(job: Job) -> None:
         "weights": digest([part.weights.sha256 for part in job.parts]),
     }
     provenance = stamp(job.ledger.command, seed=config.split.seed, inputs=hashes)
-    patients = aggregate(predictions, config.head.aggregate, config.head.top_k)
-    write_predictions(folder / "predictions.csv", predictions, provenance)
-    write_predictions(folder / "patients.csv", patients, provenance)
+    write_predictions(folder / "scores.csv", scores, provenance)
     bundle = Bundle(
         labels=manifest.labels,
         parts=parts,
         head=head,
         augment=config.augment,
         views=config.head.views,
-        aggregate=config.head.aggregate,
-        top_k=config.head.top_k,
         unit=manifest.unit,
         kinds=tuple(sorted({sample.kind for sample in manifest.samples})),
         provenance=provenance,
+        decision=Decision(config.head.aggregate, config.head.top_k),
     )
     write_bundle(folder / "bundle", bundle)
+
+
+def decide(ledger: Ledger, config: RunConfig) -> None:
+    """Turn the scores in a folder into predictions, and tell the bundle how."""
+    from hepar.evaluate import read_predictions, write_predictions
+    from hepar.fit import fit_decision
+    from hepar.model import write_decision
+
+    folder = ledger.folder
+
+    def work() -> None:
+        scores = read_predictions(folder / "scores.csv")
+        slices, patients, decision = fit_decision(scores, config.head, config.decide)
+        inputs = {"scores.csv": hash_files(ledger, "scores.csv")}
+        provenance = stamp(ledger.command, seed=config.split.seed, inputs=inputs)
+        write_predictions(folder / "predictions.csv", slices, provenance)
+        write_predictions(folder / "patients.csv", patients, provenance)
+        write_decision(folder / "bundle", decision, provenance)
+        for note in decision.notes:
+            LOG.info("%s", note)
+
+    inputs = [
+        hash_files(ledger, "scores.csv", "bundle/bundle.json"),
+        dataclasses.asdict(config.decide),
+        [config.head.aggregate, config.head.top_k],
+    ]
+    outputs = ["predictions.csv", "patients.csv", "bundle/decision.json"]
+    ledger.stage("decide", inputs, outputs, work)
 
 
 def _fit_frozen(job: Job) -> tuple[Any, tuple[Any, ...], Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hepar.progress import LOG
-from hepar.provenance import digest, package_version, sha256_file, write_atomic
+from hepar.provenance import SCHEMA_VERSION, digest, package_version, sha256_file, write_atomic
 
 __all__ = ["Ledger"]
 
@@ -50,7 +50,7 @@ class Ledger:
             outputs: files it writes, relative to the run's folder.
             work: does it.
         """
-        key = digest(package_version(), name, inputs)
+        key = digest(package_version(), SCHEMA_VERSION, name, inputs)
         if self.stands(name, inputs, outputs):
             LOG.info("%-9s kept from before", name)
             self.seconds[name] = self._entries()[name]["seconds"]
@@ -67,7 +67,7 @@ class Ledger:
     def stands(self, name: str, inputs: Sequence[object], outputs: Sequence[str]) -> bool:
         """Return whether a stage need not be done again."""
         entry = self._entries().get(name, {})
-        key = digest(package_version(), name, inputs)
+        key = digest(package_version(), SCHEMA_VERSION, name, inputs)
         return entry.get("key") == key and self._unaltered(entry.get("outputs", {}), outputs)
 
     def _unaltered(self, hashes: Mapping[str, str], outputs: Sequence[str]) -> bool:

@@ -11,7 +11,7 @@ from hepar.cohort_job import Cohort, PlannedPart, hash_files, new_ledger, prepar
 from hepar.config import RunConfig
 from hepar.data import Manifest
 from hepar.fit.workers import barrier, rank
-from hepar.fit_job import Job, fit, write_recipes
+from hepar.fit_job import Job, decide, fit, write_recipes
 from hepar.ledger import Ledger
 from hepar.preprocess import read_recipe
 from hepar.provenance import sha256_file, stamp, write_artefact
@@ -77,6 +77,7 @@ def fit_model(
     fit(job)
     if rank() > 0:
         return ledger.folder / "report.html"
+    decide(ledger, config)
     evaluate_model(ledger, config)
     return report_model(cohort, [part.backbone for part in parts], ledger, config)
 

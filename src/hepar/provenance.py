@@ -29,7 +29,7 @@ __all__ = [
     "write_atomic",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def package_version() -> str:
@@ -151,7 +151,7 @@ def read_artefact(path: Path, kind: str) -> dict[str, Any]:
         raise DataError(f"{path}: expected a file of kind {kind!r}, got {got!r}.")
     if document.get("schema_version") != SCHEMA_VERSION:
         raise DataError(
-            f"{path}: expected schema version {SCHEMA_VERSION}, "
-            f"got {document.get('schema_version')!r}. Re-run with this version of hepar."
+            f"{path}: expected schema version {SCHEMA_VERSION}, got "
+            f"{document.get('schema_version')!r}, of another version of hepar. Make it anew."
         )
     return dict(document)

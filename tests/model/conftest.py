@@ -43,8 +43,6 @@ def small_bundle(network):
         head=head,
         augment=AugmentConfig(),
         views=1,
-        aggregate="mean",
-        top_k=3,
         unit="patient",
         kinds=("picture",),
         provenance=stamp("test"),

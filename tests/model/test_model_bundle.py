@@ -31,6 +31,7 @@ def test_a_bundle_gives_back_what_was_put_in(small_bundle, bundle_folder):
 def test_there_is_no_pickle_in_a_bundle(bundle_folder):
     assert sorted(path.name for path in bundle_folder.iterdir()) == [
         "bundle.json",
+        "decision.json",
         "graph-0.onnx",
         "head.safetensors",
         "weights-0.safetensors",
@@ -105,3 +106,21 @@ def test_a_head_in_fortran_order_survives_the_disk(small_bundle, tmp_path):
     write_bundle(tmp_path / "bundle", replace(small_bundle, head=head))
     again = read_bundle(tmp_path / "bundle").head
     np.testing.assert_array_equal(again.weight, head.weight)
+
+
+def test_a_decision_of_another_bundle_is_refused(small_bundle, bundle_folder, tmp_path):
+    other = replace(small_bundle, views=2)
+    write_bundle(tmp_path / "other", other)
+    content = (tmp_path / "other" / "decision.json").read_bytes()
+    (bundle_folder / "decision.json").write_bytes(content)
+    with pytest.raises(BundleError, match=r"decision.json: expected the file as written for this"):
+        read_bundle(bundle_folder)
+
+
+def test_a_changed_threshold_is_noticed(bundle_folder):
+    path = bundle_folder / "decision.json"
+    document = json.loads(path.read_text())
+    document["top_k"] = 1
+    path.write_text(json.dumps(document))
+    with pytest.raises(BundleError, match=r"decision.json: expected the file as written"):
+        read_bundle(bundle_folder)

@@ -152,7 +152,8 @@ def predict(
         list[Path], typer.Argument(help="Pictures, DICOM series, NIfTI volumes, tables, folders.")
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", help="CSV of slices; patients go beside it.")
+        Path | None,
+        typer.Option("--out", help="CSV of slices; patients and answers go beside it."),
     ] = None,
     patient_pattern: Pattern = None,
     flip_vertical: Flip = False,
@@ -175,6 +176,7 @@ def predict(
     answer = predictor.predict(manifest)
     if out is not None:
         from hepar.evaluate import write_predictions
+        from hepar.model import write_answers
         from hepar.provenance import sha256_file, stamp
 
         seal = sha256_file(bundle / "bundle.json")
@@ -183,25 +185,34 @@ def predict(
         write_predictions(
             out.with_name(f"{out.stem}_patients{out.suffix}"), answer.patients, provenance
         )
-    rows = _patient_rows(answer.patients)
+        write_answers(out.with_name(f"{out.stem}_answers{out.suffix}"), answer.answers, provenance)
+    rows = _patient_rows(answer)
     if as_json:
         findings = [*manifest.findings, *answer.findings]
         notes = [{"code": f.code, "where": f.where, "message": f.message} for f in findings]
         print_json({"patients": rows, "slices": len(answer.slices), "findings": notes})
         return
+    for row in rows:
+        row["answer"] = row["answer"] or "none"
+        row["possible"] = " or ".join(row["possible"])
     print_table(rows)
     typer.echo("Research use only: not a medical device.")
 
 
-def _patient_rows(patients: Any) -> list[dict[str, object]]:
+def _patient_rows(answer: Any) -> list[dict[str, Any]]:
+    patients = answer.patients
     return [
         {
-            "patient_id": str(patients.patient_id[i]),
+            "patient_id": said.patient_id,
             "predicted": str(patients.predicted[i]),
             **{
                 f"p_{label}": round(float(patients.probabilities[i, j]), 6)
                 for j, label in enumerate(patients.labels)
             },
+            "answer": said.label,
+            "possible": list(said.possible),
+            **({} if said.flagged is None else {"flagged": said.flagged}),
+            "reason": said.reason,
         }
-        for i in range(len(patients))
+        for i, said in enumerate(answer.answers)
     ]

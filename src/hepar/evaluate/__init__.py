@@ -11,6 +11,9 @@ from hepar.evaluate.calibration import (
     fit_calibrator,
     fit_temperature,
 )
+from hepar.evaluate.claims import Claims, read_claims
+from hepar.evaluate.claims_checks import check_claims
+from hepar.evaluate.claims_finding import ClaimFinding
 from hepar.evaluate.conformal import (
     ConformalRule,
     conformal_from_json,
@@ -58,6 +61,8 @@ __all__ = [
     "METRICS",
     "UNIT_WARNINGS",
     "Calibrator",
+    "ClaimFinding",
+    "Claims",
     "ConformalRule",
     "Difference",
     "Estimate",
@@ -70,6 +75,7 @@ __all__ = [
     "calibrate",
     "calibrate_out_of_fold",
     "calibrator_from_json",
+    "check_claims",
     "choose_operating_point",
     "compare_all",
     "conformal_from_json",
@@ -92,6 +98,7 @@ __all__ = [
     "operating_point_from_json",
     "paired_bootstrap",
     "predictive_values",
+    "read_claims",
     "read_predictions",
     "reliability_curve",
     "risk_coverage",

@@ -1,6 +1,7 @@
 """Learning: nothing that serves a model may import this room."""
 
 from hepar.fit.crossval import CrossValidation, cross_validate, to_predictions
+from hepar.fit.decision import fit_decision
 from hepar.fit.ensemble import fit_ensemble
 from hepar.fit.heads import HEAD_KINDS, choose_penalty, fit_head, fit_linear_head, sample_weights
 from hepar.fit.tuned import Tuned, fine_tune, needs_training, read_history, write_history
@@ -12,6 +13,7 @@ __all__ = [
     "choose_penalty",
     "cross_validate",
     "fine_tune",
+    "fit_decision",
     "fit_ensemble",
     "fit_head",
     "fit_linear_head",

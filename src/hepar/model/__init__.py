@@ -1,6 +1,7 @@
 """A trained classifier: its head, the bundle on disk, and the one way to predict with it."""
 
-from hepar.model.bundle import Bundle, Part, read_bundle, write_bundle
+from hepar.model.bundle import Bundle, Part, read_bundle, write_bundle, write_decision
+from hepar.model.decision import Decision, PatientAnswer, write_answers
 from hepar.model.ensemble_head import Member, StackHead, VoteHead, log_probabilities
 from hepar.model.head import HEADS, DenseHead, Head, LinearHead, softmax
 from hepar.model.inputs import InputReader, compute_features, sample_key
@@ -11,12 +12,14 @@ __all__ = [
     "HEADS",
     "Answer",
     "Bundle",
+    "Decision",
     "DenseHead",
     "Head",
     "InputReader",
     "LinearHead",
     "Member",
     "Part",
+    "PatientAnswer",
     "Predictor",
     "StackHead",
     "SvmHead",
@@ -28,5 +31,7 @@ __all__ = [
     "read_bundle",
     "sample_key",
     "softmax",
+    "write_answers",
     "write_bundle",
+    "write_decision",
 ]

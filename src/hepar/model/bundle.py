@@ -1,4 +1,4 @@
-"""A trained classifier on disk: graphs, weights, head, recipes; sealed by hashes, no pickle."""
+"""A trained classifier on disk: networks, head, decision; sealed by hashes, no pickle."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hepar.config import AugmentConfig
 from hepar.data import LabelSet, Unit
 from hepar.errors import BundleError, DataError, HeparError
+from hepar.model.decision import Decision, decision_from_json
 from hepar.model.head import Head, head_from_document, head_to_document
 from hepar.preprocess import Recipe, recipe_from_json
 from hepar.provenance import (
@@ -26,7 +27,7 @@ from hepar.provenance import (
     write_atomic,
 )
 
-__all__ = ["Bundle", "Part", "read_bundle", "write_bundle"]
+__all__ = ["Bundle", "Part", "read_bundle", "write_bundle", "write_decision"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +57,10 @@ class Bundle:
         head: from features to probabilities.
         augment: what views after the first look like.
         views: of each image, whose probabilities are averaged; 1 is the image as it is.
-        aggregate: how slices become a patient: "mean", "top" or "max".
-        top_k: slices that "top" averages.
         unit: what its folds left out in turn: "patient", "group" or "image".
         kinds: of the pixels it was trained on: "hu", "picture".
         provenance: who made it, from what.
+        decision: from the head's scores to answers.
     """
 
     labels: LabelSet
@@ -68,11 +68,10 @@ class Bundle:
     head: Head
     augment: AugmentConfig
     views: int
-    aggregate: str
-    top_k: int
     unit: Unit
     kinds: tuple[str, ...]
     provenance: Mapping[str, Any]
+    decision: Decision = field(default_factory=Decision)
 
 
 def _seal(document: Mapping[str, Any]) -> str:
@@ -114,19 +113,45 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
             "head": head,
             "augment": dataclasses.asdict(bundle.augment),
             "views": bundle.views,
-            "aggregate": bundle.aggregate,
-            "top_k": bundle.top_k,
             "unit": bundle.unit,
             "kinds": list(bundle.kinds),
             "files": {path.name: sha256_file(path) for path in sorted(room.iterdir())},
         }
         content["seal"] = _seal({**content, "provenance": dict(bundle.provenance)})
         write_artefact(room / "bundle.json", "bundle", content, bundle.provenance)
+        write_decision(room, bundle.decision, bundle.provenance)
         old = Path(name) / "old"
         if folder.exists():
             folder.replace(old)
         room.replace(folder)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def write_decision(folder: Path, decision: Decision, provenance: Mapping[str, Any]) -> None:
+    """Write how a bundle's scores become answers, in place of what it said before.
+
+    Args:
+        folder: that holds `bundle.json`.
+        decision: learned from the model's out-of-fold scores.
+        provenance: from `hepar.provenance.stamp`.
+    """
+    content = {**decision.to_json(), "bundle_sha256": sha256_file(folder / "bundle.json")}
+    content["seal"] = _seal({**content, "provenance": dict(provenance)})
+    write_artefact(folder / "decision.json", "decision", content, provenance)
+
+
+def _read_decision(folder: Path) -> Decision:
+    try:
+        document = read_artefact(folder / "decision.json", "decision")
+    except DataError as error:
+        raise BundleError(str(error)) from error
+    belongs = document.get("bundle_sha256") == sha256_file(folder / "bundle.json")
+    if document.get("seal") != _seal(document) or not belongs:
+        raise BundleError(
+            f"{folder / 'decision.json'}: expected the file as written for this bundle, got "
+            "another. Copy the bundle again from where it was made."
+        )
+    return decision_from_json(document)
 
 
 def _verified(folder: Path) -> dict[str, Any]:
@@ -138,7 +163,7 @@ def _verified(folder: Path) -> dict[str, Any]:
             "Copy the bundle again from where it was made."
         )
     found = sorted(path.name for path in folder.iterdir())
-    expected = sorted([*document["files"], "bundle.json"])
+    expected = sorted([*document["files"], "bundle.json", "decision.json"])
     if found != expected:
         raise BundleError(
             f"{folder}: expected the files {expected}, got {found}. "
@@ -190,11 +215,10 @@ def read_bundle(folder: Path) -> Bundle:
             ),
             augment=AugmentConfig(**document["augment"]),
             views=document["views"],
-            aggregate=document["aggregate"],
-            top_k=document["top_k"],
             unit=document["unit"],
             kinds=tuple(document["kinds"]),
             provenance=document["provenance"],
+            decision=_read_decision(folder),
         )
     except HeparError:
         raise

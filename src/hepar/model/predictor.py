@@ -13,8 +13,9 @@ from hepar.backbone import Network
 from hepar.config import BackboneConfig
 from hepar.data import Finding, Manifest
 from hepar.errors import BundleError
-from hepar.evaluate import Predictions, aggregate, decide
+from hepar.evaluate import Predictions, decide
 from hepar.model.bundle import Bundle, read_bundle
+from hepar.model.decision import PatientAnswer
 from hepar.model.head import Head
 from hepar.model.inputs import InputReader, compute_features
 from hepar.progress import LOG
@@ -29,11 +30,13 @@ class Answer:
     Attributes:
         slices: a row per slice that could be answered for.
         patients: a row per patient.
+        answers: what is said to each patient, in the order of `patients`.
         findings: what the reader should know: livers guessed by rule, slices without liver.
     """
 
     slices: Predictions
     patients: Predictions
+    answers: tuple[PatientAnswer, ...]
     findings: tuple[Finding, ...]
 
 
@@ -90,7 +93,7 @@ class Predictor:
             )
         samples = [manifest.samples[i] for i in kept]
         probabilities = mean_over_views(bundle.head, features[kept])
-        slices = Predictions(
+        scores = Predictions(
             sample_id=np.array([sample.sample_id for sample in samples]),
             patient_id=np.array([sample.patient_id for sample in samples]),
             partition=np.full(len(kept), "predict"),
@@ -101,8 +104,9 @@ class Predictor:
             labels=bundle.labels.names,
             unit=manifest.unit,
         )
-        patients = aggregate(slices, bundle.aggregate, bundle.top_k)
-        return Answer(slices, patients, _findings(bundle, readers, empty))
+        slices, patients = bundle.decision.decide(scores)
+        answers = bundle.decision.answer(patients)
+        return Answer(slices, patients, answers, _findings(bundle, readers, empty))
 
 
 def mean_over_views(head: Head, features: NDArray[np.float32]) -> NDArray[np.float64]:
