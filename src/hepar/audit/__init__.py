@@ -1,0 +1,25 @@
+"""Leaks: copies across patients and labels, and whose images belong together."""
+
+from hepar.audit.audit import Audit, audit_cohort, grouped, read_audit, write_audit
+from hepar.audit.groups import join
+from hepar.audit.links import Link, find_links, near_pairs
+from hepar.audit.looks import LOOKING, Looks, looking_network, looking_recipe, read_looks
+from hepar.audit.sheet import draw_sheet
+
+__all__ = [
+    "LOOKING",
+    "Audit",
+    "Link",
+    "Looks",
+    "audit_cohort",
+    "draw_sheet",
+    "find_links",
+    "grouped",
+    "join",
+    "looking_network",
+    "looking_recipe",
+    "near_pairs",
+    "read_audit",
+    "read_looks",
+    "write_audit",
+]
