@@ -17,6 +17,7 @@ from hepar.data import Finding, Manifest, read_manifest, write_manifest
 from hepar.errors import ConfigError, IngestError
 from hepar.ledger import Ledger
 from hepar.preprocess import NetworkInput, Recipe, make_recipe
+from hepar.progress import LOG
 from hepar.provenance import digest, sha256_file, stamp
 from hepar.split import Split, make_split, read_split, write_split
 
@@ -91,6 +92,7 @@ def prepare(
     lost = next((f for f in manifest.findings if f.code == "label-lost"), None)
     if lost and len(manifest.labels) < 2:
         raise IngestError(f"{source}: {lost.where}: {lost.message}")
+    manifest = _audit(manifest, ledger, configs[0])
     plans = [plan(manifest, config) for config in configs]
     if any(part.recipe.needs_mask for parts in plans for part in parts):
         manifest = _without_liver(manifest)
@@ -134,6 +136,29 @@ def _ingest(source: Path, ledger: Ledger, config: RunConfig) -> Manifest:
     ]
     ledger.stage("ingest", inputs, ["manifest.csv", "manifest.meta.json"], work)
     return read_manifest(path)
+
+
+def _audit(manifest: Manifest, ledger: Ledger, config: RunConfig) -> Manifest:
+    """Look for copies, and where patients are unknown return the manifest with inferred groups."""
+    if not config.audit.copies or config.split.unit == "image":
+        return manifest
+    from hepar.audit import audit_cohort, grouped, read_audit, read_looks, write_audit, write_sheet
+
+    path = ledger.folder / "audit.json"
+
+    def work() -> None:
+        looks = read_looks(manifest, config.backbone, ledger.folder / "features")
+        audit = audit_cohort(manifest, looks)
+        hashes = {"manifest.csv": hash_files(ledger, "manifest.csv")}
+        write_audit(path, audit, stamp(ledger.command, inputs=hashes))
+        write_sheet(ledger.folder / "figures" / "links.png", manifest, audit.links)
+        for finding in audit.findings:
+            LOG.warning("%s", finding["message"])
+
+    inputs = [hash_files(ledger, "manifest.csv", "manifest.meta.json")]
+    ledger.stage("audit", inputs, ["audit.json", "figures/links.png"], work)
+    audit = read_audit(path)
+    return grouped(manifest, audit) if audit.groups and config.audit.groups else manifest
 
 
 def _fingerprint(source: Path, *more: str) -> list[list[object]]:

@@ -85,10 +85,13 @@ def _check_labels(manifest: Manifest) -> None:
     for label in manifest.labels:
         carriers = {s.patient_id for s in manifest.samples if s.label == label}
         if len(carriers) < 2:
+            mend = "add patients or merge labels"
+            if manifest.unit == "group":
+                mend += ", or give patient ids (audit.groups=false takes images for patients)"
             raise SplitError(
-                f"label {label!r}: expected at least 2 patients who carry it, got {len(carriers)}. "
-                "With the only one held out, nothing is left to learn from; add patients or merge "
-                "labels."
+                f"label {label!r}: expected at least 2 {manifest.unit}s that carry it, got "
+                f"{len(carriers)}. With the only one held out, nothing is left to learn from; "
+                f"{mend}."
             )
 
 

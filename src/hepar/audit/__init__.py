@@ -4,7 +4,7 @@ from hepar.audit.audit import Audit, audit_cohort, grouped, read_audit, write_au
 from hepar.audit.groups import join
 from hepar.audit.links import Link, find_links, near_pairs
 from hepar.audit.looks import LOOKING, Looks, looking_network, looking_recipe, read_looks
-from hepar.audit.sheet import draw_sheet
+from hepar.audit.sheet import draw_sheet, write_sheet
 
 __all__ = [
     "LOOKING",
@@ -22,4 +22,5 @@ __all__ = [
     "read_audit",
     "read_looks",
     "write_audit",
+    "write_sheet",
 ]

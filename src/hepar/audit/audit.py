@@ -213,5 +213,9 @@ def read_audit(path: Path) -> Audit:
         DataError: the file is missing or is no audit.
     """
     document = read_artefact(path, "audit")
-    names = ("links", "findings")
-    return Audit(document["unit"], *(tuple(document[name]) for name in names), document["groups"])
+    return Audit(
+        unit=document["unit"],
+        links=tuple(document["links"]),
+        findings=tuple(document["findings"]),
+        groups=document["groups"],
+    )

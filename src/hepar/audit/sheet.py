@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 
 from hepar.data import Manifest
 from hepar.ingest import read_slices
+from hepar.provenance import write_atomic
 
-__all__ = ["draw_sheet"]
+__all__ = ["draw_sheet", "write_sheet"]
 
 _SIDE = 160
 _GAP = 8
@@ -48,6 +50,14 @@ def draw_sheet(
             where = (left, top + _SIDE + 12 + 12 * line)
             cv2.putText(sheet, text, where, cv2.FONT_HERSHEY_SIMPLEX, 0.35, (0,), 1, cv2.LINE_AA)
     return sheet
+
+
+def write_sheet(path: Path, manifest: Manifest, links: Sequence[Mapping[str, Any]]) -> None:
+    """Write the contact sheet as PNG."""
+    import cv2
+
+    _, encoded = cv2.imencode(".png", draw_sheet(manifest, links))
+    write_atomic(path, encoded.tobytes())
 
 
 def _spread(links: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hepar.audit import Audit, grouped, read_audit
 from hepar.data import Manifest, read_manifest
 from hepar.errors import ReportError
 from hepar.evaluate import Predictions, headline, read_predictions
@@ -34,6 +35,7 @@ class ReportInputs:
         samples: records of the pictures in `figures/samples.json`; empty where there are none.
         history: a row an epoch and fold from `history.csv`, fold None for the final fit; empty
             where no network was trained.
+        audit: what was found before anything was learned; None where nothing was looked for.
     """
 
     folder: Path
@@ -47,6 +49,7 @@ class ReportInputs:
     headline: Mapping[str, Any]
     samples: tuple[Mapping[str, Any], ...]
     history: tuple[Mapping[str, float | None], ...] = ()
+    audit: Audit | None = None
 
     @property
     def main_level(self) -> str:
@@ -105,11 +108,16 @@ def read_inputs(folder: Path) -> ReportInputs:
         raise ReportError(f"{folder}: expected the folder of a run, got none.")
     path = folder / "figures" / "samples.json"
     samples = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    manifest = read_manifest(folder / "manifest.csv")
+    audit = read_audit(folder / "audit.json") if (folder / "audit.json").is_file() else None
+    split = read_artefact(folder / "split.json", "split")
+    if audit and split["unit"] == "group":
+        manifest = grouped(manifest, audit)
     return ReportInputs(
         folder=folder,
         run=read_artefact(folder / "run.json", "run"),
-        manifest=read_manifest(folder / "manifest.csv"),
-        split=read_artefact(folder / "split.json", "split"),
+        manifest=manifest,
+        split=split,
         recipe=read_artefact(folder / "recipe.json", "recipe"),
         slices=read_predictions(folder / "predictions.csv"),
         patients=read_predictions(folder / "patients.csv"),
@@ -117,4 +125,5 @@ def read_inputs(folder: Path) -> ReportInputs:
         headline=headline(folder / "evaluation.json"),
         samples=tuple(samples),
         history=_read_history(folder / "history.csv"),
+        audit=audit,
     )
