@@ -1,12 +1,23 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from hepar.config import EvaluateConfig
-from hepar.evaluate import Undefined, risk_coverage
+from hepar.errors import EvaluateError
+from hepar.evaluate import Undefined, conformal_sureness, risk_coverage
 
 FEW = EvaluateConfig(resamples=200)
+
+
+def drawn(make, n=200, seed=0, **changes):
+    """Patients whose probabilities are right, in five folds."""
+    rng = np.random.default_rng(seed)
+    score = rng.random(n)
+    reference = np.where(rng.random(n) < score, "b", "a")
+    return make(reference, score, labels=("a", "b"), fold=[str(i % 5) for i in range(n)], **changes)
 
 
 def test_the_surest_are_answered_first(make):
@@ -29,10 +40,7 @@ def test_patients_who_are_equally_sure_are_answered_together_whatever_their_orde
 
 
 def test_the_band_holds_the_curve_and_ends_at_the_error_of_all(make):
-    rng = np.random.default_rng(0)
-    score = rng.random(200)
-    reference = np.where(rng.random(200) < score, "b", "a")
-    table = make(reference, score, labels=("a", "b"))
+    table = drawn(make)
     found = risk_coverage(table, FEW)
     assert found["risk"][-1] == pytest.approx((table.predicted != table.reference).mean())
     half = len(found["risk"]) // 2
@@ -43,3 +51,101 @@ def test_the_band_holds_the_curve_and_ends_at_the_error_of_all(make):
 def test_constant_scores_have_no_curve(make):
     table = make(["a", "b"] * 10, np.full(20, 0.7), labels=("a", "b"))
     assert risk_coverage(table, FEW) == Undefined("all 20 patients are equally sure")
+
+
+def test_constant_scores_but_for_rounding_have_no_curve(make):
+    score = np.full(20, 0.7) + np.tile([0.0, 2e-16], 10)
+    assert len(set(score)) == 2
+    table = make(["a", "b"] * 10, score, labels=("a", "b"))
+    assert isinstance(risk_coverage(table, FEW), Undefined)
+
+
+def test_fewer_than_two_references_have_no_curve(make):
+    table = make(["a", ""], [0.2, 0.7], labels=("a", "b"))
+    few = Undefined("fewer than two patients have a reference")
+    assert risk_coverage(table, FEW) == risk_coverage(table.select(np.arange(0)), FEW) == few
+
+
+def test_two_patients_have_a_curve_without_a_band(make):
+    found = risk_coverage(make(["a", "b"], [0.1, 0.2], labels=("a", "b")), FEW)
+    assert (found["answered"], found["risk"]) == ([0.5, 1.0], [0.0, 0.5])
+    assert found["no_interval"] == "rests on 2 patients, and an interval needs 10"
+
+
+def test_probabilities_of_0_and_1_have_no_curve(make):
+    table = make(["a", "b"] * 10, np.tile([0.0, 1.0], 10), labels=("a", "b"))
+    assert "equally sure" in risk_coverage(table, FEW).reason
+
+
+def test_the_area_lies_in_its_interval_and_a_blind_order_gives_the_error_of_all(make):
+    table = drawn(make, 400)
+    found = risk_coverage(table, FEW)
+    assert found["area_low"] < found["area"] < found["area_high"] < found["risk"][-1]
+    blind = risk_coverage(table, FEW, np.random.default_rng(1).random(400))
+    assert blind["area_low"] < blind["risk"][-1] < blind["area_high"]
+
+
+def test_a_long_curve_is_given_at_200_points_and_its_area_is_that_of_all(make):
+    table = drawn(make, 3000)
+    found = risk_coverage(table, FEW)
+    assert 150 < len(found["risk"]) <= 200
+    assert len(found["low"]) == len(found["high"]) == len(found["answered"]) == len(found["risk"])
+    order = np.argsort(-table.probabilities.max(axis=1))
+    wrong = (table.predicted != table.reference)[order]
+    assert found["area"] == pytest.approx(np.mean(wrong.cumsum() / np.arange(1, 3001)))
+    assert found["answered"][-1] == 1.0
+    assert found["answered"][0] == 1 / 3000
+    at = round(found["answered"][77] * 3000)
+    assert found["risk"][77] == pytest.approx(wrong[:at].mean())
+
+
+def test_copies_of_a_patients_slices_do_not_narrow_the_band(make):
+    table = drawn(make, 40)
+    rows = np.repeat(np.arange(40), 5)
+    slices = make(
+        table.reference[rows],
+        table.probabilities[rows],
+        patients=table.patient_id[rows],
+        labels=("a", "b"),
+    )
+    once, five = risk_coverage(table, FEW), risk_coverage(slices, FEW)
+    for name in ("risk", "area", "area_low", "area_high"):
+        np.testing.assert_allclose(once[name], five[name], atol=1e-12)
+    assert once["low"][-5:] == pytest.approx(five["low"][-5:])
+
+
+def test_images_of_unknown_patients_get_no_band(make):
+    found = risk_coverage(drawn(make, unit="image"), FEW)
+    assert found["low"] is found["area_high"] is None
+    assert "images of one are alike" in found["no_interval"]
+
+
+def test_patients_are_ordered_by_conformal_sureness_too(make):
+    table = drawn(make)
+    sure = conformal_sureness(table)
+    found = risk_coverage(table, FEW, sure)
+    assert ((sure >= 0) & (sure < 1)).all()
+    assert found["area"] < found["risk"][-1] - 0.05
+    turned = table.select(np.arange(200)[::-1])
+    assert risk_coverage(turned, FEW, conformal_sureness(turned))["risk"] == found["risk"]
+
+
+def test_a_patients_own_reference_does_not_make_it_sure(make):
+    table = drawn(make)
+    own = table.fold == "2"
+    turned = replace(table, reference=np.where(own, "a", table.reference))
+    first, second = conformal_sureness(table), conformal_sureness(turned)
+    np.testing.assert_array_equal(first[own], second[own])
+    assert (first[~own] != second[~own]).any()
+
+
+def test_without_left_out_patients_conformal_prediction_is_sure_of_nothing(make):
+    table = replace(drawn(make), fold=[""] * 200)
+    assert (conformal_sureness(table) == 0).all()
+    assert "equally sure" in risk_coverage(table, FEW, conformal_sureness(table)).reason
+
+
+@pytest.mark.parametrize("sureness", [np.zeros(3), np.full(200, np.nan), np.zeros((200, 1))])
+def test_sureness_of_other_rows_is_refused(make, sureness):
+    with pytest.raises(EvaluateError, match="expected a finite sureness for each of 200 rows"):
+        risk_coverage(drawn(make), FEW, sureness)

@@ -10,8 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from hepar.errors import EvaluateError
-from hepar.evaluate import conformal_from_json, fit_conformal, measure_conformal
-from hepar.evaluate.conformal import least_patients
+from hepar.evaluate import (
+    conformal_from_json,
+    conformal_sureness,
+    fit_conformal,
+    measure_conformal,
+)
+from hepar.evaluate.conformal import least_patients, own_misfits
 
 LABELS = ("normal", "benign", "malignant")
 
@@ -19,29 +24,73 @@ LABELS = ("normal", "benign", "malignant")
 def patients(make, rng, n, labels=LABELS, folds=5):
     """Exchangeable patients whose probabilities are those of their labels, in folds."""
     probabilities = rng.dirichlet(np.ones(len(labels)), n)
-    reference = [labels[rng.choice(len(labels), p=p)] for p in probabilities]
+    codes = (rng.random((n, 1)) > probabilities.cumsum(axis=1)[:, :-1]).sum(axis=1)
+    reference = np.array(labels)[codes]
     fold = [str(i % folds) for i in range(n)]
     return make(reference, probabilities, labels=labels, fold=fold)
 
 
-@pytest.mark.parametrize("method", ["lac", "aps"])
-def test_every_label_is_covered_as_often_as_promised_over_200_cohorts(make, method):
-    """The mean coverage of a label with n patients lies between c and c + 1 / (n + 1).
+def one_rank_lower(rule, learn):
+    """The rule that counting n instead of n + 1 patients, or from 1 instead of 0, would give."""
+    own = own_misfits(rule.method, learn)
+    ranks = [int(np.searchsorted(own[a], b)) for a, b in zip(LABELS, rule.thresholds, strict=True)]
+    lower = tuple(float(own[a][rank - 1]) for a, rank in zip(LABELS, ranks, strict=True))
+    return replace(rule, thresholds=lower)
 
-    A threshold one rank too low would give 1 / (n + 1), here 5 points, too little.
+
+def held(make, method, changed=None):
+    """Mean coverage of each label over 200 cohorts, and what the ranks of the thresholds promise.
+
+    The mean coverage of the k-th smallest of n scores is k / (n + 1). Its standard error over 200
+    cohorts of 60 patients is below 0.008.
     """
     rng = np.random.default_rng(0)
-    held, promised = [], []
+    covered, promised = [], []
     for _ in range(200):
         learn, new = patients(make, rng, 60), patients(make, rng, 200)
         rule = fit_conformal(learn, method, 0.8)
-        sets, codes = rule.sets(new.probabilities), new.reference_index
-        held.append([sets[codes == c, c].mean() for c in range(3)])
-        n = [rule.n[label] for label in LABELS]
-        promised.append([np.ceil((k + 1) * 0.8) / (k + 1) for k in n])
-    # The standard error of a mean over 200 cohorts is below 0.008.
-    np.testing.assert_allclose(np.mean(held, axis=0), np.mean(promised, axis=0), atol=0.024)
-    assert np.min(np.mean(held, axis=0)) > 0.78
+        used = changed(rule, learn) if changed else rule
+        sets, codes = used.sets(new.probabilities), new.reference_index
+        covered.append([sets[codes == c, c].mean() for c in range(3)])
+        n = np.array([rule.n[label] for label in LABELS])
+        promised.append(np.ceil((n + 1) * 0.8) / (n + 1))
+    return np.mean(covered, axis=0), np.mean(promised, axis=0)
+
+
+@pytest.mark.parametrize("method", ["lac", "aps"])
+def test_every_label_is_covered_as_often_as_promised_over_200_cohorts(make, method):
+    covered, promised = held(make, method)
+    np.testing.assert_allclose(covered, promised, atol=0.024)
+    assert covered.min() > 0.8 - 0.016
+
+
+@pytest.mark.parametrize("method", ["lac", "aps"])
+def test_a_threshold_one_rank_too_low_would_be_seen(make, method):
+    covered, promised = held(make, method, one_rank_lower)
+    assert (promised - covered).max() > 0.024
+    assert covered.min() < 0.8 - 0.016
+
+
+@given(st.floats(0.5, 0.95), st.sampled_from(["lac", "aps"]))
+def test_sureness_is_the_coverage_up_to_which_a_set_holds_one_label(make, coverage, method):
+    """p-values, computed by counting, agree with thresholds, found by sorting."""
+    table = patients(make, np.random.default_rng(6), 150)
+    new = replace(table, partition=np.where(table.fold == "4", "test", "train"))
+    sure = conformal_sureness(new, method)[new.partition == "test"]
+    sets = fit_conformal(new, method, coverage).sets(new.probabilities[new.partition == "test"])
+    clear = np.abs(sure - coverage) > 1e-9
+    np.testing.assert_array_equal((sets.sum(axis=1) <= 1)[clear], (sure > coverage)[clear])
+
+
+def test_rounding_of_a_sum_decides_about_no_label(make):
+    """The least likely label has the sum of all as its score: 1, but for the last bits."""
+    rng = np.random.default_rng(7)
+    p = rng.dirichlet(np.ones(3) * 3, 300)
+    reference = [LABELS[c] for c in p.argmin(axis=1)]  # every patient has the least likely label
+    rule = fit_conformal(make(reference, p, labels=LABELS), "aps", 0.9)
+    assert rule.thresholds == (1.0, 1.0, 1.0)
+    assert rule.sets(p * (1 - 3e-8)).all()
+    assert rule.sets(p.astype(np.float32)).all()
 
 
 def test_a_patients_own_reference_never_sets_that_patients_threshold(make):
@@ -81,8 +130,8 @@ def test_the_patients_needed_are_just_enough(coverage):
 
 def test_an_answer_says_why_it_is_none(make):
     table = patients(make, np.random.default_rng(2), 200)
-    rule = replace(fit_conformal(table), thresholds=(0.4, 0.4, 0.4))
-    rows = np.array([[0.8, 0.1, 0.1], [0.5, 0.3, 0.2], [0.6, 0.6, 0.2]])
+    rule = replace(fit_conformal(table), thresholds=(0.6, 0.6, 0.6))
+    rows = np.array([[0.8, 0.1, 0.1], [0.35, 0.35, 0.3], [0.45, 0.45, 0.1]])
     assert rule.answers(rows) == [
         (("normal",), ""),
         ((), "no label is likely enough at 90 % coverage: unlike the training patients"),
@@ -124,8 +173,8 @@ def test_a_higher_threshold_never_takes_a_label_out(raw, limits, more):
                     "method": method,
                     "coverage": 0.9,
                     "labels": list("abc"),
-                    "thresholds": [x + add for x in limits],
-                    "n": {},
+                    "thresholds": [min(1.0, x + add) for x in limits],
+                    "n": dict.fromkeys("abc", 20),
                     "reason": "",
                 }
             )
@@ -168,10 +217,98 @@ def test_what_is_measured_adds_up(make):
     assert 1 < first["set_size"] < 3
 
 
-@pytest.mark.parametrize("document", [{}, {"method": "lac", "coverage": "x"}])
-def test_a_document_that_is_no_rule_is_refused(document):
-    with pytest.raises(EvaluateError, match="conformal rule: expected one of hepar"):
-        conformal_from_json(document)
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"method": "raps"}, "expected lac or aps"),
+        ({"coverage": 7.0}, "coverage between 0 and 1, got 'lac' with 7.0"),
+        ({"coverage": "x"}, "expected one of hepar, got could not convert"),
+        ({"thresholds": [0.5, 0.5]}, "expected 3 thresholds in"),
+        ({"thresholds": [0.5, 0.5, float("nan")]}, "expected 3 thresholds in"),
+        ({"thresholds": [0.5, 0.5, 1.5]}, "expected 3 thresholds in"),
+        ({"thresholds": []}, "expected 3 thresholds in"),
+        ({"thresholds": "011"}, "kinds of values that hepar writes"),
+        ({"reason": "none"}, "expected 0 thresholds in"),
+        ({"reason": None}, "kinds of values that hepar writes"),
+        ({"labels": "abc"}, "kinds of values that hepar writes"),
+        ({"labels": ["a", "a", "a"]}, "expected labels and a count of each"),
+        ({"n": {"normal": 3}}, "expected labels and a count of each"),
+        ({"n": 3}, "expected one of hepar"),
+        ({"more": 1}, "kinds of values that hepar writes"),
+    ],
+)
+def test_a_document_that_is_no_rule_is_refused(make, changes, said):
+    document = fit_conformal(patients(make, np.random.default_rng(3), 100)).to_json()
+    with pytest.raises(EvaluateError, match=said):
+        conformal_from_json({**document, **changes})
+
+
+def test_an_empty_document_is_refused():
+    with pytest.raises(EvaluateError, match="conformal rule: expected one of hepar, got 'method'"):
+        conformal_from_json({})
+
+
+def test_a_rule_that_is_none_survives_its_json_too(make):
+    rule = fit_conformal(make(["a", "b"], [0.2, 0.9], labels=("a", "b")))
+    assert not rule.is_defined
+    assert conformal_from_json(json.loads(json.dumps(rule.to_json()))).reason == rule.reason
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (np.full((2, 2), 0.5), r"expected 3 probabilities a row, got shape \(2, 2\)"),
+        (np.full(3, 1 / 3), r"expected 3 probabilities a row, got shape \(3,\)"),
+        (np.full((1, 3), np.nan), "expected probabilities that sum to 1, got"),
+        (np.array([[2.0, -1.0, 0.0]]), "expected probabilities that sum to 1, got"),
+        (np.array([[3.0, 1.0, 2.0]]), "expected probabilities that sum to 1, got"),
+    ],
+)
+def test_rows_that_are_no_probabilities_of_the_labels_are_refused(make, rows, said):
+    rule = fit_conformal(patients(make, np.random.default_rng(3), 100))
+    with pytest.raises(EvaluateError, match=said):
+        rule.sets(rows)
+
+
+@pytest.mark.parametrize("n", [1, 2, 8, 9, 18, 19, 98, 99])
+def test_the_coverage_offered_instead_can_be_had(make, n):
+    table = make(["a"] * n + ["b"] * 200, np.full(n + 200, 0.5), labels=("a", "b"))
+    reason = fit_conformal(table, "lac", 0.995).reason
+    could = int(reason.split("up to ")[1].split(" %")[0])
+    assert fit_conformal(table, "lac", could / 100).is_defined
+    assert could == 99 or least_patients((could + 1) / 100) > n
+
+
+def test_slices_of_one_patient_are_not_counted_as_patients(make):
+    owners = np.repeat([f"p{i}" for i in range(10)], 6)
+    table = make(["a", "b"] * 30, np.full(60, 0.5), patients=owners, labels=("a", "b"))
+    for ask in (fit_conformal, lambda t: measure_conformal(t, "lac", 0.9), conformal_sureness):
+        with pytest.raises(EvaluateError, match="one row a patient, got 60 rows of 10"):
+            ask(table)
+
+
+def test_images_of_unknown_patients_get_no_interval(make):
+    table = replace(patients(make, np.random.default_rng(1), 150), unit="image")
+    (record,) = measure_conformal(table, "lac", 0.8)
+    assert record["covered"]["low"] is record["by_label"]["benign"]["high"] is None
+    assert record["covered"]["value"] == pytest.approx(0.8, abs=0.1)
+
+
+def test_the_fold_whose_patients_nobody_can_judge_is_named(make):
+    reference = np.array(list("ab") * 11)
+    fold = np.array(["1"] * 18 + ["2"] * 4)
+    table = make(reference, np.full(22, 0.5), labels=("a", "b"), fold=fold)
+    (record,) = measure_conformal(table, "lac", 0.9)
+    assert fit_conformal(table, "lac", 0.9).is_defined
+    assert record["undefined"] == (
+        "without fold '1': 90 % needs 9 patients of each label, and 'a' has 2; up to 66 % could be "
+        "promised"
+    )
+
+
+def test_rows_that_were_not_left_out_teach_nothing(make):
+    table = make(list("ab") * 30, np.full(60, 0.5), labels=("a", "b"), fold=[""] * 60)
+    assert fit_conformal(table).reason.endswith("'a' has 0")
 
 
 def test_an_unknown_method_or_coverage_is_refused(make):

@@ -5,20 +5,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hepar.config import EvaluateConfig
 from hepar.errors import EvaluateError
 from hepar.evaluate import (
     Undefined,
     choose_operating_point,
-    decision_curve,
     measure_operating_point,
     operating_point_from_json,
     predictive_values,
     wilson,
 )
 
-FEW = EvaluateConfig(resamples=200)
 LABELS = ("benign", "malignant")
 
 
@@ -94,8 +93,128 @@ def test_test_patients_are_judged_by_the_frozen_threshold(make):
 def test_an_operating_point_survives_its_json_and_others_are_refused(make):
     point = choose_operating_point(patients(make))
     assert operating_point_from_json(json.loads(json.dumps(point.to_json()))) == point
-    with pytest.raises(EvaluateError, match="operating point: expected one of hepar, got"):
-        operating_point_from_json({"threshold": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"more": 1}, "operating point: expected label, threshold, target"),
+        ({"threshold": "x"}, "expected threshold a float, got 'x'"),
+        ({"threshold": float("nan")}, "expected a threshold in"),
+        ({"threshold": 1.5}, "expected a threshold in"),
+        ({"threshold": True}, "expected threshold a float, got True"),
+        ({"target": "ppv"}, "expected target sensitivity or specificity, got 'ppv'"),
+        ({"value": 95}, "expected a sensitivity above 0 and up to 1, got 95"),
+        ({"bound": None}, "expected bound a str, got None"),
+        ({"n_with": 0}, "chosen on patients with and without the label"),
+        ({"n_without": 2.5}, "expected n_without a int, got 2.5"),
+    ],
+)
+def test_a_document_that_is_no_operating_point_is_refused(make, changes, said):
+    document = choose_operating_point(patients(make)).to_json()
+    with pytest.raises(EvaluateError, match=said):
+        operating_point_from_json({**document, **changes})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"bound": "lowr"}, "expected bound estimate or lower, got 'lowr'. Did you mean 'lower'"),
+        ({"target": "ppv"}, "expected target sensitivity or specificity"),
+        ({"value": 95}, "expected a sensitivity above 0 and up to 1, got 95. 0.95 is usual"),
+        ({"value": 0.0}, "expected a sensitivity above 0"),
+        ({"label": "malign"}, "expected one of benign, malignant, got 'malign'"),
+    ],
+)
+def test_a_senseless_request_is_refused(make, arguments, said):
+    with pytest.raises(EvaluateError, match=said):
+        choose_operating_point(patients(make), **arguments)
+
+
+def test_the_lowest_threshold_that_spares_enough_is_chosen(make):
+    score = [0.9, 0.8, 0.35, 0.5, 0.4, 0.3, 0.2, 0.1]
+    table = make([*["malignant"] * 3, *["benign"] * 5], score, labels=LABELS)
+    point = choose_operating_point(table, 0.8, target="specificity")
+    assert (point.threshold, point.target, point.value) == (0.5, "specificity", 0.8)
+    assert choose_operating_point(table, 0.6, target="specificity").threshold == 0.35
+    assert choose_operating_point(table, 1.0, target="specificity").threshold == 0.8
+
+
+@given(st.integers(0, 10**6), st.floats(0.01, 1), st.sampled_from(["sensitivity", "specificity"]))
+def test_no_threshold_that_reaches_the_value_gives_up_less(make, seed, value, target):
+    """Against all thresholds in turn; scores of one digit, so that many are equal."""
+    rng = np.random.default_rng(seed)
+    score, has = np.round(rng.random(30), 1), rng.permutation(np.arange(30) < 12)
+    table = make(np.where(has, *reversed(LABELS)), score, labels=LABELS)
+    seen = table.probabilities[:, 1]
+    both = [((seen[has] >= t).mean(), (seen[~has] < t).mean()) for t in np.unique(seen)]
+    at, other = (0, 1) if target == "sensitivity" else (1, 0)
+    best = max((pair[other] for pair in both if pair[at] >= value - 1e-12), default=0.0)
+    point = choose_operating_point(table, value, target=target)
+    if best == 0:
+        assert isinstance(point, Undefined)
+    else:
+        pair = (seen[has] >= point.threshold).mean(), (seen[~has] < point.threshold).mean()
+        assert pair[at] >= value - 1e-12
+        assert pair[other] == best
+
+
+def test_another_label_can_be_flagged(make):
+    table = patients(make)
+    point = choose_operating_point(table, 0.9, label="benign")
+    has = table.reference == "benign"
+    assert point.label == "benign"
+    assert (table.probabilities[has, 0] >= point.threshold).mean() == 0.9
+    (record,) = measure_operating_point(table, 0.9, label="benign")
+    assert record["label"] == "benign"
+
+
+@pytest.mark.parametrize(
+    "score",
+    [np.full(20, 0.7), np.tile([0.0, 1.0], 10), np.where(np.arange(20) < 2, 0.0, 1.0)],
+    ids=["constant", "all wrong", "0 or 1"],
+)
+def test_a_threshold_that_flags_everybody_is_none(make, score):
+    table = make(["malignant", "benign"] * 10, score, labels=LABELS)
+    found = choose_operating_point(table, 0.95)
+    assert found == Undefined("a sensitivity of 0.95 takes flagging all without 'malignant'")
+    (record,) = measure_operating_point(table, 0.95)
+    assert record["undefined"]
+
+
+def test_a_threshold_that_finds_nobody_is_none(make):
+    table = make(["malignant", "benign"] * 10, np.tile([0.1, 0.8], 10), labels=LABELS)
+    assert choose_operating_point(table, 0.9, target="specificity") == Undefined(
+        "a specificity of 0.9 takes flagging none with 'malignant'"
+    )
+
+
+def test_probabilities_of_0_and_1_that_are_right_have_the_threshold_1(make):
+    table = make(["malignant", "benign"] * 10, np.tile([1.0, 0.0], 10), labels=LABELS)
+    assert choose_operating_point(table).threshold == 1.0
+
+
+def test_two_patients_have_a_threshold_and_the_fold_that_cannot_be_judged_is_named(make):
+    table = make(["benign", "malignant"], [0.2, 0.9], labels=LABELS, fold=["0", "1"])
+    assert choose_operating_point(table).threshold == 0.9
+    (record,) = measure_operating_point(table, 0.95)
+    assert record["undefined"] == "without fold '0': all patients or none are 'malignant'"
+
+
+def test_slices_of_one_patient_are_not_counted_as_patients(make):
+    owners = np.repeat([f"p{i}" for i in range(10)], 4)
+    table = make(["benign", "malignant"] * 20, np.full(40, 0.5), patients=owners, labels=LABELS)
+    for ask in (choose_operating_point, lambda t: measure_operating_point(t, 0.9)):
+        with pytest.raises(EvaluateError, match="one row a patient, got 40 rows of 10"):
+            ask(table)
+
+
+def test_images_of_unknown_patients_get_no_interval(make):
+    (record,) = measure_operating_point(patients(make, unit="image"), 0.9)
+    assert record["sensitivity"]["low"] is record["npv"]["high"] is None
+    (row,) = predictive_values(record["sensitivity"], record["specificity"], [0.1])
+    assert row["ppv"]["low"] is None
+    assert 0 < row["ppv"]["value"] < 1
 
 
 def test_predictive_values_are_those_counted_at_the_cohorts_own_prevalence(make):
@@ -116,25 +235,19 @@ def test_nobody_flagged_has_no_predictive_value():
     assert row["npv"]["value"] == pytest.approx(0.9)
 
 
-def test_net_benefit_is_that_of_the_definition(make):
-    """Ten patients, counted by hand: at 0.25 a false positive costs a third of a true one."""
-    reference = ["malignant"] * 4 + ["benign"] * 6
-    score = [0.9, 0.6, 0.3, 0.1, 0.8, 0.3, 0.2, 0.1, 0.1, 0.05]
-    curve = decision_curve(make(reference, score, labels=LABELS), [0.25, 0.5], FEW)
-    assert curve["model"] == pytest.approx([(3 - 2 / 3) / 10, (2 - 1) / 10])
-    assert curve["all"] == pytest.approx([(4 - 6 / 3) / 10, (4 - 6) / 10])
-    assert curve["low"] is None  # four patients are too few for a band
+def test_predictive_values_are_those_of_the_published_liver_scans():
+    """231 of 258 abnormal livers found, 54 of 86 normal ones spared; Altman and Bland 1994."""
+    found, spared = {"value": 231 / 258}, {"value": 54 / 86}
+    for share in (found, spared):
+        share |= {"low": share["value"], "high": share["value"]}
+    own, rarer = predictive_values(found, spared, [258 / 344, 0.25])
+    assert own["ppv"]["value"] == pytest.approx(231 / 263)
+    assert own["npv"]["value"] == pytest.approx(54 / 81)
+    assert round(rarer["ppv"]["value"], 2) == 0.45
+    assert round(rarer["npv"]["value"], 2) == 0.95
 
 
-def test_a_useless_model_is_worth_no_more_than_treating_all(make):
-    table = make(["benign", "malignant"] * 50, np.full(100, 0.5), labels=LABELS)
-    curve = decision_curve(table, [0.1, 0.4], FEW)
-    assert curve["model"] == pytest.approx(curve["all"])
-    assert all(
-        a <= m <= b for a, m, b in zip(curve["low"], curve["model"], curve["high"], strict=True)
-    )
-
-
-def test_thresholds_outside_0_to_1_are_refused(make):
-    with pytest.raises(EvaluateError, match="expected patients and thresholds between 0 and 1"):
-        decision_curve(patients(make), [0.0, 0.5], FEW)
+def test_a_prevalence_outside_0_to_1_is_refused():
+    half = {"value": 0.5, "low": 0.4, "high": 0.6}
+    with pytest.raises(EvaluateError, match="expected prevalences between 0 and 1, got 10"):
+        predictive_values(half, half, [10])

@@ -1,6 +1,6 @@
 """Numbers: reads predictions, never a model; a metric is a value with an interval or a reason."""
 
-from hepar.evaluate.abstention import risk_coverage
+from hepar.evaluate.abstention import conformal_sureness, risk_coverage
 from hepar.evaluate.calibration import (
     CALIBRATIONS,
     Calibrator,
@@ -29,10 +29,10 @@ from hepar.evaluate.evaluation import (
 )
 from hepar.evaluate.intervals import Estimate, Undefined, estimate, wilson
 from hepar.evaluate.metrics import METRICS, count_by_patient, roc_curve
+from hepar.evaluate.net_benefit import DECISION_THRESHOLDS, decision_curve
 from hepar.evaluate.operating_point import (
     OperatingPoint,
     choose_operating_point,
-    decision_curve,
     measure_operating_point,
     operating_point_from_json,
     predictive_values,
@@ -53,11 +53,12 @@ from hepar.evaluate.predictions import (
     write_predictions,
 )
 from hepar.evaluate.reliability import CALIBRATION_METRICS, measure_calibration, reliability_curve
-from hepar.evaluate.subgroups import measure_subgroups, size_groups
+from hepar.evaluate.subgroups import measure_subgroups, size_groups, subgroup_warning
 
 __all__ = [
     "CALIBRATIONS",
     "CALIBRATION_METRICS",
+    "DECISION_THRESHOLDS",
     "METRICS",
     "UNIT_WARNINGS",
     "Calibrator",
@@ -79,6 +80,7 @@ __all__ = [
     "choose_operating_point",
     "compare_all",
     "conformal_from_json",
+    "conformal_sureness",
     "count_by_patient",
     "decide",
     "decision_curve",
@@ -104,6 +106,7 @@ __all__ = [
     "risk_coverage",
     "roc_curve",
     "size_groups",
+    "subgroup_warning",
     "wilson",
     "write_evaluation",
     "write_predictions",
