@@ -133,10 +133,13 @@ def _pairs(links: Sequence[Link]) -> str:
 
 
 def _one_person(names: NDArray[np.str_], links: Sequence[Link]) -> list[dict[str, Any]]:
-    between = Counter((str(names[link.a]), str(names[link.b])) for link in links)
+    between: dict[tuple[str, str], list[Link]] = {}
+    for link in links:
+        between.setdefault((str(names[link.a]), str(names[link.b])), []).append(link)
     size = Counter(names.tolist())
     findings = []
-    for (one, other), n in sorted(between.items()):
+    for (one, other), own in sorted(between.items()):
+        n = min(len({link.a for link in own}), len({link.b for link in own}))
         share = n / min(size[one], size[other])
         if n >= _SAME_PATIENT or share >= 0.5:
             message = (
