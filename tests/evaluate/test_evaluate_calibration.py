@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 from hepar.errors import EvaluateError
 from hepar.evaluate import (
     Predictions,
+    aggregate,
     apply_temperature,
     calibrate_out_of_fold,
     calibrator_from_json,
@@ -117,7 +118,7 @@ def log_loss(table):
 
 
 @pytest.mark.parametrize(
-    ("method", "patients"), [("temperature", 60), ("vector", 120), ("isotonic", 300)]
+    ("method", "patients"), [("temperature", 60), ("vector", 120), ("isotonic", 375)]
 )
 def test_left_out_patients_are_better_calibrated_by_every_method(method, patients):
     table = cohort(np.random.default_rng(1), patients)
@@ -134,7 +135,7 @@ def test_left_out_patients_are_better_calibrated_by_every_method(method, patient
 
 @pytest.mark.parametrize("method", ["temperature", "vector", "isotonic"])
 def test_a_patients_own_references_never_calibrate_that_patient(method):
-    table = cohort(np.random.default_rng(2), 300)
+    table = cohort(np.random.default_rng(2), 510)
     own = table.fold == "0"
     turned = replace(table, reference=np.where(own, "a", table.reference))
     before, after = (calibrate_out_of_fold(t, method)[0] for t in (table, turned))
@@ -142,9 +143,9 @@ def test_a_patients_own_references_never_calibrate_that_patient(method):
     assert not np.array_equal(before.probabilities[~own], after.probabilities[~own])
 
 
-@pytest.mark.parametrize("method", ["temperature", "vector"])
+@pytest.mark.parametrize("method", ["temperature", "vector", "isotonic"])
 def test_a_patients_slices_doubled_change_nothing(method):
-    table = cohort(np.random.default_rng(3), 60)
+    table = cohort(np.random.default_rng(3), 375)
     rows = np.repeat(np.arange(len(table)), np.where(table.patient_id == "p003", 2, 1))
     columns = ("patient_id", "partition", "fold", "reference", "predicted", "probabilities")
     twice_named = Predictions(
@@ -154,8 +155,9 @@ def test_a_patients_slices_doubled_change_nothing(method):
     )
     _, one = calibrate_out_of_fold(table, method)
     _, other = calibrate_out_of_fold(twice_named, method)
+    assert one.method == method
     np.testing.assert_allclose(
-        one.apply(table.probabilities), other.apply(table.probabilities), atol=1e-4
+        one.apply(table.probabilities), other.apply(table.probabilities), rtol=1e-5
     )
 
 
@@ -215,15 +217,194 @@ def test_probabilities_of_nothing_but_0_and_1_are_calibrated_without_complaint()
         assert fitted.apply(hard).max() < 1
 
 
+SOUND = {
+    "none": {},
+    "temperature": {"temperature": 2.0},
+    "vector": {"scale": [1.0, 2.0], "bias": [0.0, -1.0]},
+    "isotonic": {"x": [[0.1, 0.9], [0.5]], "y": [[0.2, 0.2], [0.5]]},
+}
+
+
+@pytest.mark.parametrize("method", SOUND)
+def test_a_document_comes_back_as_it_was(method):
+    document = {"method": method, "values": SOUND[method], "reason": "few" * (method == "none")}
+    assert calibrator_from_json(json.loads(json.dumps(document))).to_json() == document
+
+
 @pytest.mark.parametrize(
     "document",
-    [{"method": "magic"}, {"method": "temperature", "values": {}}, {"values": {"x": []}}],
+    [
+        None,
+        [],
+        {"method": ["none"]},
+        {"method": "magic"},
+        {"method": "temperature", "values": {}},
+        {"method": "temperature", "values": [1.0]},
+        {"method": "none", "values": {"temperature": 1.0}},
+        {"values": {"x": []}},
+    ],
 )
 def test_a_document_that_is_no_calibrator_is_refused(document):
     with pytest.raises(EvaluateError, match="calibrator: expected one of none, temperature"):
         calibrator_from_json(document)
 
 
+@pytest.mark.parametrize(
+    ("method", "planted"),
+    [
+        ("temperature", {"temperature": 0.0}),
+        ("temperature", {"temperature": "2"}),
+        ("temperature", {"temperature": True}),
+        ("temperature", {"temperature": float("nan")}),
+        ("vector", {"scale": [1.0, -2.0]}),
+        ("vector", {"bias": [0.0]}),
+        ("vector", {"scale": [1.0], "bias": [0.0]}),
+        ("vector", {"bias": [0.0, float("inf")]}),
+        ("vector", {"bias": None}),
+        ("isotonic", {"x": [[0.9, 0.1], [0.5]]}),
+        ("isotonic", {"y": [[0.3, 0.2], [0.5]]}),
+        ("isotonic", {"y": [[0.2, 1.0], [0.5]]}),
+        ("isotonic", {"y": [[0.0, 0.2], [0.5]]}),
+        ("isotonic", {"y": [[0.2, 0.2]]}),
+        ("isotonic", {"x": [[0.1, 0.9], []], "y": [[0.2, 0.2], []]}),
+        ("isotonic", {"x": [[0.1, 0.9], 0.5]}),
+        ("isotonic", {"x": 3}),
+    ],
+)
+def test_numbers_that_are_no_calibrators_are_refused(method, planted):
+    values = {**SOUND[method], **planted}
+    with pytest.raises(EvaluateError, match=f"calibrator of method {method}: expected"):
+        calibrator_from_json({"method": method, "values": values, "reason": ""})
+
+
+@pytest.mark.parametrize("method", ["vector", "isotonic"])
+def test_probabilities_of_other_labels_are_refused(method):
+    calibrator = calibrator_from_json({"method": method, "values": SOUND[method]})
+    with pytest.raises(EvaluateError, match=r"rows of 2 probabilities, got shape \(4, 3\)"):
+        calibrator.apply(np.full((4, 3), 1 / 3))
+
+
 def test_an_unknown_method_is_answered_with_the_nearest():
     with pytest.raises(EvaluateError, match="Did you mean 'temperature'"):
         fit_calibrator("temprature", np.ones((1, 2)) / 2, np.zeros(1, int), np.ones(1))
+    with pytest.raises(EvaluateError, match="Did you mean 'isotonic'"):
+        calibrate_out_of_fold(cohort(np.random.default_rng(9), 6), "isotonc")
+
+
+@pytest.mark.parametrize("weights", [[0.0, 0.0], [1.0, -1.0], [1.0, np.nan], [1.0], [1.0, np.inf]])
+@pytest.mark.parametrize("method", ["temperature", "vector", "isotonic"])
+def test_weights_that_weigh_nothing_are_refused(method, weights):
+    with pytest.raises(EvaluateError, match="expected 2 weights of 0 or more, not all 0"):
+        fit_calibrator(method, np.full((2, 2), 0.5), np.array([0, 1]), np.array(weights))
+
+
+@given(
+    st.sampled_from(["temperature", "vector", "isotonic"]),
+    arrays(float, (12, 3), elements=st.floats(0, 1)),
+    st.integers(0, 2**32 - 1),
+)
+def test_calibrated_rows_are_probabilities_and_follow_their_rows(method, raw, seed):
+    """Whatever is learned from, zeros and equal rows too; the order of the rows is no matter."""
+    raw[raw.sum(axis=1) == 0] = 1.0
+    probabilities = raw / raw.sum(axis=1, keepdims=True)
+    rng = np.random.default_rng(seed)
+    codes, order = rng.integers(0, 3, 12), rng.permutation(12)
+    fitted = fit_calibrator(method, probabilities, codes, np.ones(12))
+    done = fitted.apply(probabilities)
+    assert (done >= 0).all()
+    np.testing.assert_allclose(done.sum(axis=1), 1)
+    np.testing.assert_array_equal(fitted.apply(probabilities[order]), done[order])
+    again = fit_calibrator(method, probabilities[order], codes[order], np.ones(12))
+    np.testing.assert_allclose(again.apply(probabilities), done, atol=1e-6)
+    if method == "isotonic":
+        assert 0 < done.min() <= done.max() < 1
+
+
+def test_labels_that_few_patients_tell_apart_do_not_make_a_calibrator_sure():
+    """The least log loss is at the lower end of the range; a few patients do not go there."""
+    sure = np.array([[0.8, 0.2]] * 10 + [[0.2, 0.8]] * 10)
+    codes, weights = np.repeat([0, 1], 10), np.ones(20)
+    assert fit_temperature(sure, codes, weights) == 0.05
+    assert fit_calibrator("temperature", sure, codes, weights).apply(sure).max() < 0.99
+    assert fit_calibrator("vector", sure, codes, weights).apply(sure).max() < 0.99
+
+
+def test_the_pull_is_lost_among_many_patients():
+    table = cohort(np.random.default_rng(10), 3000, slices=1)
+    rows = table.probabilities, table.reference_index, np.ones(3000)
+    pulled = fit_calibrator("temperature", *rows).values["temperature"]
+    assert pulled == pytest.approx(fit_temperature(*rows), rel=2e-3)
+    vector = fit_calibrator("vector", *rows).values
+    np.testing.assert_allclose(vector["scale"], 1 / pulled, rtol=0.1)
+    np.testing.assert_allclose(np.subtract(vector["bias"], np.mean(vector["bias"])), 0, atol=0.15)
+
+
+def test_a_label_that_is_given_too_often_is_shifted_back_by_vector_scaling():
+    rng = np.random.default_rng(11)
+    codes = rng.integers(0, 2, 4000)
+    z = rng.normal(0, 1, 4000) + np.where(codes, 1, -1)
+    p = 1 / (1 + np.exp(-(2 * z + 1.0)))  # 2 z would be right
+    fitted = fit_calibrator("vector", np.stack([1 - p, p], axis=1), codes, np.ones(4000))
+    given_ = fitted.apply(np.stack([1 - p, p], axis=1))[:, 1]
+    assert p.mean() > codes.mean() + 0.05
+    assert given_.mean() == pytest.approx(codes.mean(), abs=0.005)
+
+
+@pytest.mark.parametrize("method", ["temperature", "vector", "isotonic"])
+def test_test_rows_are_calibrated_by_what_ships_and_teach_nothing(method):
+    table = cohort(np.random.default_rng(12), 420)
+    held = table.fold == "4"
+    fields = {
+        "partition": np.where(held, "test", "train"),
+        "fold": np.where(held, "", table.fold),
+    }
+    table = replace(table, **fields)
+    done, ships = calibrate_out_of_fold(table, method)
+    np.testing.assert_array_equal(done.probabilities[held], ships.apply(table.probabilities[held]))
+    turned = replace(table, reference=np.where(held, "a", table.reference))
+    np.testing.assert_array_equal(
+        calibrate_out_of_fold(turned, method)[0].probabilities, done.probabilities
+    )
+    unknown = replace(table, reference=np.where(held, "", table.reference))
+    np.testing.assert_array_equal(
+        calibrate_out_of_fold(unknown, method)[0].probabilities, done.probabilities
+    )
+
+
+def test_a_patient_level_table_is_calibrated_too():
+    table = aggregate(cohort(np.random.default_rng(13), 90))
+    done, calibrator = calibrate_out_of_fold(table, "temperature")
+    assert done.level == "patient"
+    assert calibrator.method == "temperature"
+
+
+def test_images_of_unknown_patients_need_more_rows_than_patients_do():
+    table = aggregate(cohort(np.random.default_rng(14), 75))
+    assert calibrate_out_of_fold(table, "temperature")[1].reason == ""
+    images = replace(table, unit="image")
+    done, calibrator = calibrate_out_of_fold(images, "temperature")
+    assert done is images
+    assert "20 images with 'a', and temperature needs 30 of each label" in calibrator.reason
+
+
+def test_a_patient_in_two_folds_is_refused():
+    table = cohort(np.random.default_rng(15))
+    fold = table.fold.copy()
+    fold[0] = "3"
+    with pytest.raises(EvaluateError, match="patient 'p000': expected all rows in one fold, got 2"):
+        calibrate_out_of_fold(replace(table, fold=fold), "temperature")
+
+
+@pytest.mark.parametrize("fold", ["", "0"])
+def test_rows_that_no_one_left_out_teach_nothing(fold):
+    table = cohort(np.random.default_rng(16))
+    done, calibrator = calibrate_out_of_fold(
+        replace(table, fold=np.full(len(table), fold)), "temperature"
+    )
+    assert calibrator.method == "none"
+    assert calibrator.reason == (
+        "0 patients with 'a', and temperature needs 10 of each label"
+        if fold
+        else "no patient was left out"
+    )
+    np.testing.assert_array_equal(done.probabilities, table.probabilities)
