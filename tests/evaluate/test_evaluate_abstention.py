@@ -8,6 +8,7 @@ import pytest
 from hepar.config import EvaluateConfig
 from hepar.errors import EvaluateError
 from hepar.evaluate import Undefined, conformal_sureness, risk_coverage
+from hepar.evaluate.intervals import resamples
 
 FEW = EvaluateConfig(resamples=200)
 
@@ -149,3 +150,35 @@ def test_without_left_out_patients_conformal_prediction_is_sure_of_nothing(make)
 def test_sureness_of_other_rows_is_refused(make, sureness):
     with pytest.raises(EvaluateError, match="expected a finite sureness for each of 200 rows"):
         risk_coverage(drawn(make), FEW, sureness)
+
+
+def test_the_band_is_that_of_resampling_patients_one_by_one(make):
+    """Patients of one to four slices each, mixed, many equally sure, counted in a plain loop."""
+    rng = np.random.default_rng(0)
+    names = [f"p{i:02d}" for i in range(24)]
+    owners = rng.permutation(np.repeat(names, np.arange(24) % 4 + 1))
+    score = np.round(rng.random(len(owners)), 1)
+    reference = np.where(rng.random(len(owners)) < score, "b", "a")
+    table = make(reference, score, patients=owners, labels=("a", "b"))
+    config = EvaluateConfig(resamples=40)
+    found = risk_coverage(table, config)
+    sure = np.round(table.probabilities.max(axis=1), 9)
+    wrong = table.predicted != table.reference
+    levels = np.unique(sure)[::-1]
+    risks, areas = [], []
+    for times in np.concatenate(list(resamples(24, config))).astype(int):
+        rows = np.array(
+            [
+                row
+                for name, k in zip(names, times, strict=True)
+                for row in np.flatnonzero(owners == name).tolist() * k
+            ]
+        )
+        each = {level: wrong[rows][sure[rows] >= level].mean() for level in levels}
+        risks.append(list(each.values()))
+        areas.append(np.mean([each[level] for level in sure[rows]]))
+    low, high = np.quantile(risks, [0.025, 0.975], axis=0)
+    assert found["low"] == pytest.approx(low)
+    assert found["high"] == pytest.approx(high)
+    ends = [found["area_low"], found["area_high"]]
+    assert ends == pytest.approx(np.quantile(areas, [0.025, 0.975]))

@@ -217,6 +217,22 @@ def test_what_is_measured_adds_up(make):
     assert 1 < first["set_size"] < 3
 
 
+def test_an_empty_set_answers_nothing_and_covers_nothing(make):
+    """Patients of "a" and "b" lie at 0.1 and 0.9, so 0.5 is like neither."""
+    score = np.append(np.tile([0.1, 0.9], 20), np.full(4, 0.5))
+    test = np.arange(44) >= 40
+    table = make(
+        np.append(np.tile(["a", "b"], 20), ["a"] * 4),
+        score,
+        labels=("a", "b"),
+        partition=np.where(test, "test", "train"),
+        fold=np.where(test, "", np.tile(list("0123"), 11)),
+    )
+    _, record = measure_conformal(table, "lac", 0.8)
+    assert (record["empty"], record["set_size"], record["right"]) == (4, 0.0, None)
+    assert record["answered"]["k"] == record["covered"]["k"] == 0
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -8,6 +8,7 @@ import pytest
 from hepar.config import EvaluateConfig
 from hepar.errors import EvaluateError
 from hepar.evaluate import DECISION_THRESHOLDS, decision_curve
+from hepar.evaluate.intervals import resamples
 
 FEW = EvaluateConfig(resamples=200)
 LABELS = ("benign", "malignant")
@@ -86,3 +87,31 @@ def test_the_order_of_the_rows_does_not_matter(make):
     first, second = (decision_curve(t, DECISION_THRESHOLDS, FEW) for t in (table, turned))
     np.testing.assert_allclose(first["model"], second["model"], atol=1e-12)
     np.testing.assert_allclose(first["low"], second["low"], atol=1e-12)
+
+
+def test_a_patient_at_the_threshold_is_acted_on(make):
+    reference, score = ["malignant", "benign", "benign", "benign"], [0.5, 0.25, 0.2, 0.1]
+    curve = decision_curve(make(reference, score, labels=LABELS), [0.25, 0.5], FEW)
+    assert curve["model"] == pytest.approx([(1 - 1 / 3) / 4, 1 / 4])
+
+
+def test_the_band_is_that_of_resampling_patients_one_by_one(make):
+    """Patients of one to four slices each, mixed, counted in a plain loop."""
+    rng = np.random.default_rng(0)
+    names = [f"p{i:02d}" for i in range(24)]
+    owners = rng.permutation(np.repeat(names, np.arange(24) % 4 + 1))
+    score = rng.random(len(owners))
+    reference = np.where(rng.random(len(owners)) < score, *reversed(LABELS))
+    table = make(reference, score, patients=owners, labels=LABELS)
+    config = EvaluateConfig(resamples=40)
+    curve = decision_curve(table, [0.3], config)
+    worth = (score >= 0.3) * np.where(reference == "malignant", 1, -0.3 / 0.7)
+    drawn = []
+    for times in np.concatenate(list(resamples(24, config))).astype(int):
+        rows = [i for name, k in zip(names, times, strict=True) for i in _of(owners, name) * k]
+        drawn.append(worth[rows].mean())
+    assert [curve["low"][0], curve["high"][0]] == pytest.approx(np.quantile(drawn, [0.025, 0.975]))
+
+
+def _of(owners, name):
+    return np.flatnonzero(owners == name).tolist()

@@ -207,3 +207,17 @@ def test_looking_at_many_groups_is_warned_of(make):
     }
     said = subgroup_warning(measure_subgroups(table, columns, FEW))
     assert said.startswith("6 subgroups were measured: where none differs, about 0.3 of them")
+
+
+def test_intervals_of_slices_are_those_of_slices(make):
+    rng = np.random.default_rng(0)
+    owners = np.repeat([f"p{i:02d}" for i in range(30)], 4)
+    score = rng.random(120)
+    reference = np.where(rng.random(120) < score, "b", "a")
+    table = make(reference, score, patients=owners, labels=("a", "b"))
+    side = {str(name): "left" if i < 112 else "right" for i, name in enumerate(table.sample_id)}
+    found = by_group(measure_subgroups(table, {"side": side}, FEW))["left"]
+    wanted = estimate(count_by_patient(table.select(np.arange(112))), "slice", FEW)
+    both = wanted["sensitivity", 1]
+    assert found["sensitivity"] == {"value": both.value, "low": both.low, "high": both.high}
+    assert both.method == "bootstrap"

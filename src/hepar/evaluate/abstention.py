@@ -135,7 +135,7 @@ def _band(
     starts = np.searchsorted(place[order], np.arange(place.max() + 1))
     risks, areas = [], []
     for draw in resamples(len(patients), config):
-        drawn = draw[:, owner[order]]
+        drawn = np.take(draw, owner[order], axis=1)
         counts = np.add.reduceat(drawn, starts, axis=1)
         totals = counts.cumsum(axis=1)
         errors = np.add.reduceat(drawn * wrong[order], starts, axis=1).cumsum(axis=1)
