@@ -183,6 +183,9 @@ def test_a_score_is_never_turned_round():
     wrong = np.roll(table.reference_index, 1)
     fitted = fit_calibrator("vector", table.probabilities, wrong, np.ones(len(table)))
     assert min(fitted.values["scale"]) > 0
+    two = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.1, 0.9]] * 25)
+    fitted = fit_calibrator("vector", two, np.array([1, 1, 0, 0] * 25), np.ones(100))
+    np.testing.assert_allclose(fitted.values["scale"], 0.05)
     rising = fit_calibrator("isotonic", table.probabilities, wrong, np.ones(len(table)))
     assert all((np.diff(y) >= 0).all() for y in rising.values["y"])
 

@@ -52,7 +52,12 @@ from hepar.evaluate.predictions import (
     read_predictions,
     write_predictions,
 )
-from hepar.evaluate.reliability import CALIBRATION_METRICS, measure_calibration, reliability_curve
+from hepar.evaluate.reliability import (
+    CALIBRATION_METRICS,
+    ReliabilityCurve,
+    measure_calibration,
+    reliability_curve,
+)
 from hepar.evaluate.subgroups import measure_subgroups, size_groups, subgroup_warning
 
 __all__ = [
@@ -70,6 +75,7 @@ __all__ = [
     "Evaluation",
     "OperatingPoint",
     "Predictions",
+    "ReliabilityCurve",
     "Undefined",
     "aggregate",
     "apply_temperature",
