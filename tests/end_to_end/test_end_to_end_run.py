@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from hepar.ingest import read_slices
 
 HEPAR = [sys.executable, "-m", "hepar.cli"]
 FAST = ["--set", "recipe.size=96", "--set", "evaluate.resamples=200"]
+PATIENT_OF_PICTURE = re.compile(r"P\d+")
 
 
 def hepar(*arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -125,7 +127,7 @@ def test_a_second_run_keeps_every_stage(cohort, finished):
     done = hepar(
         "run", cohort / "dicom", "--labels", cohort / "labels.csv", "--out", finished, *FAST
     )
-    assert done.stderr.count("kept from before") == 7
+    assert done.stderr.count("kept from before") == 8
     assert before == {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
 
 
@@ -216,6 +218,21 @@ def test_unknown_patients_stop_a_run_and_are_said_everywhere_when_it_goes_on(coh
     assert done.returncode == 2
     assert "--patients-unknown" in done.stderr
     hepar("run", folder, "--out", tmp_path / "run", "--patients-unknown", *FAST)
+    page = (tmp_path / "run" / "report.html").read_text()
+    said = page.count("Folds of groups inferred from the images: patient ids are unknown.")
+    assert said >= page.count("<caption>") + page.count("<figcaption>ROC")
+    predictions = read_predictions(tmp_path / "run" / "predictions.csv")
+    true = [PATIENT_OF_PICTURE.search(name)[0] for name in predictions.sample_id]
+    folds = {(patient, fold) for patient, fold in zip(true, predictions.fold, strict=True)}
+    assert len(folds) == len(set(true)), "a patient's slices lie in one fold"
+
+
+def test_image_level_folds_are_said_everywhere(cohort, tmp_path):
+    folder = tmp_path / "bare"
+    for label in ("benign", "malignant", "normal"):
+        shutil.copytree(cohort / "png" / label, folder / label)
+    images = ("--patients-unknown", "--set", "audit.groups=false")
+    hepar("run", folder, "--out", tmp_path / "run", *images, *FAST)
     page = (tmp_path / "run" / "report.html").read_text()
     said = page.count("Image-level folds: not what a new patient would see.")
     assert said >= page.count("<caption>") + page.count("<figcaption>ROC")

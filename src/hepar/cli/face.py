@@ -72,7 +72,10 @@ Pattern = Annotated[
 ]
 Unknown = Annotated[
     bool,
-    typer.Option("--patients-unknown", help="Go on without patient ids: image-level folds."),
+    typer.Option(
+        "--patients-unknown",
+        help="Go on without patient ids: folds of groups of images that look like one patient's.",
+    ),
 ]
 Flip = Annotated[bool, typer.Option("--flip-vertical", help="Pictures are stored upside down.")]
 Gaps = Annotated[bool, typer.Option("--allow-gaps", help="Accept series with missing slices.")]

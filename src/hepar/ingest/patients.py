@@ -112,8 +112,8 @@ def check_patients(
         raise IngestError(
             f"{root}: expected a patient_id for every sample, got none for {len(unknown)} of "
             f"{len(samples)} (first: {unknown[0]}). Slices of one person on both sides of a split "
-            f"make any model look right. {way}, or go on with --patients-unknown and image-level "
-            "folds."
+            f"make any model look right. {way}, or go on with --patients-unknown: images "
+            "that look like one patient's are then kept together."
         )
     return [
         sample if sample.patient_id else replace(sample, patient_id=_stand_in(sample))
