@@ -5,7 +5,8 @@ from hepar.report.html import write_report
 from hepar.report.inputs import ReportInputs, read_inputs
 from hepar.report.reproduction import write_reproduction
 from hepar.report.samples import write_samples
-from hepar.report.sections import SECTIONS, Section
+from hepar.report.section import Section
+from hepar.report.sections import SECTIONS
 
 __all__ = [
     "SECTIONS",

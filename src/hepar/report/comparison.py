@@ -15,7 +15,7 @@ from hepar.provenance import read_artefact, write_atomic
 from hepar.registry import nearest
 from hepar.report.model_figures import draw_bars, draw_cost
 from hepar.report.page import fill_page
-from hepar.report.sections import Section
+from hepar.report.section import Section
 from hepar.report.training import draw_training
 
 __all__ = ["COLUMNS", "comparison_rows", "write_comparison"]

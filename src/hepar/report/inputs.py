@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ class ReportInputs:
         history: a row an epoch and fold from `history.csv`, fold None for the final fit; empty
             where no network was trained.
         audit: what was found before anything was learned; None where nothing was looked for.
+        trust: `trust.json`; empty where there is none.
+        controls: `controls.json`; empty where none were made.
     """
 
     folder: Path
@@ -50,6 +52,8 @@ class ReportInputs:
     samples: tuple[Mapping[str, Any], ...]
     history: tuple[Mapping[str, float | None], ...] = ()
     audit: Audit | None = None
+    trust: Mapping[str, Any] = field(default_factory=dict)
+    controls: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def main_level(self) -> str:
@@ -126,4 +130,11 @@ def read_inputs(folder: Path) -> ReportInputs:
         samples=tuple(samples),
         history=_read_history(folder / "history.csv"),
         audit=audit,
+        trust=_optional(folder, "trust"),
+        controls=_optional(folder, "controls"),
     )
+
+
+def _optional(folder: Path, kind: str) -> Mapping[str, Any]:
+    path = folder / f"{kind}.json"
+    return read_artefact(path, kind) if path.is_file() else {}

@@ -9,7 +9,7 @@ from typing import Any
 from hepar.provenance import read_artefact, write_atomic
 from hepar.report.figures import COLOURS, INK, new_figure, plain, to_svg, write_legend
 from hepar.report.page import fill_page
-from hepar.report.sections import Section
+from hepar.report.section import Section
 
 __all__ = ["write_reproduction"]
 

@@ -1,0 +1,197 @@
+"""Who is in it and how good the answers are: the sections that every report has first."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from hepar.evaluate import METRICS
+from hepar.report.figures import draw_histograms, draw_roc
+from hepar.report.inputs import ReportInputs
+from hepar.report.section import Section
+from hepar.report.training import draw_training
+
+__all__ = ["cohort", "confusion", "curves", "metrics", "per_patient", "samples", "training"]
+
+_FEW_PATIENTS = 40
+_EXAMPLES = 3
+
+
+def cohort(inputs: ReportInputs) -> Section:
+    """Who is in it, who was left out and why, and where each went."""
+    manifest, slices = inputs.manifest, inputs.slices
+    findings: dict[tuple[str, str], list[Any]] = {}
+    for finding in manifest.findings:
+        findings.setdefault((finding.severity, finding.code), []).append(finding)
+    labels = []
+    for label in manifest.labels:
+        own = [sample for sample in manifest.samples if sample.label == label]
+        patients = {sample.patient_id for sample in own}
+        labels.append({"label": label, "samples": len(own), "patients": len(patients)})
+    places = [
+        {**row, "place": "test" if row["partition"] == "test" else f"fold {row['fold']}"}
+        for row in inputs.split["table"]
+    ]
+    set_aside = Counter(f.severity for f in manifest.findings)
+    return Section(
+        "Who is in it",
+        "cohort.html.j2",
+        {
+            "labels": labels,
+            "n_patients": len(manifest.patients),
+            "n_samples": len(manifest),
+            "n_used": len(slices),
+            "n_tests": int((slices.partition == "test").sum()),
+            "refused": set_aside["refused"],
+            "set_aside": set_aside["set-aside"],
+            "findings": [
+                {
+                    "severity": severity,
+                    "code": code,
+                    "n": len(rows),
+                    "examples": rows[:_EXAMPLES],
+                    "more": max(0, len(rows) - _EXAMPLES),
+                }
+                for (severity, code), rows in sorted(findings.items())
+            ],
+            "places": places,
+            "folds": inputs.split["folds"],
+            "unit": inputs.split["unit"],
+        },
+    )
+
+
+def _metric_rows(inputs: ReportInputs, level: str, partition: str) -> list[dict[str, Any]]:
+    rows = []
+    for name, metric in METRICS.items():
+        records = inputs.records(metric=name, level=level, partition=partition)
+        if not records:
+            continue
+        each = {record["label"]: record for record in records}
+        rows.append({"title": metric.title, "meaning": metric.meaning, "cells": each})
+    return rows
+
+
+def metrics(inputs: ReportInputs) -> Section:
+    """Every metric with its interval, patients first."""
+    levels = ["patient", "slice"] if inputs.main_level == "patient" else ["slice"]
+    tables = [
+        {
+            "level": level,
+            "partition": partition,
+            "rows": _metric_rows(inputs, level, partition),
+        }
+        for partition in inputs.partitions
+        for level in levels
+    ]
+    return Section(
+        "How good, how sure",
+        "metrics.html.j2",
+        {"tables": tables, "labels": list(inputs.slices.labels)},
+    )
+
+
+def confusion(inputs: ReportInputs) -> Section:
+    """What was taken for what."""
+    tables = []
+    for table in inputs.evaluation["confusion"]:
+        totals = [sum(row) for row in table["counts"]]
+        shares = [
+            [count / total if total else None for count in row]
+            for row, total in zip(table["counts"], totals, strict=True)
+        ]
+        tables.append({**table, "shares": shares, "totals": totals})
+    return Section("What was taken for what", "confusion.html.j2", {"tables": tables})
+
+
+def curves(inputs: ReportInputs) -> Section:
+    """ROC curves and how the probabilities spread."""
+    figures = []
+    defined = [
+        level
+        for level in ("patient", "slice")
+        if any(
+            r["value"] is not None
+            for r in inputs.records(metric="auroc", level=level, partition=inputs.partitions[0])
+        )
+    ]
+    level = defined[0] if defined else inputs.main_level
+    for partition in inputs.partitions:
+        table = inputs.table(level)
+        table = table.select(
+            (table.partition == {"test": "test", "out-of-fold": "train"}[partition])
+            & (table.reference != "")
+        )
+        aurocs = [
+            _short(record)
+            for label in table.labels
+            for record in inputs.records(
+                metric="auroc", level=level, partition=partition, label=label
+            )
+        ]
+        figures.append(
+            {
+                "partition": partition,
+                "level": level,
+                "roc": draw_roc(table, aurocs) if defined else "",
+                "histograms": draw_histograms(table),
+            }
+        )
+    return Section("Scores", "curves.html.j2", {"figures": figures})
+
+
+def _short(record: Mapping[str, Any]) -> str:
+    if record["value"] is None:
+        return "undefined"
+    text = f"{record['value']:.2f}"
+    return (
+        text if record["low"] is None else f"{text} ({record['low']:.2f} to {record['high']:.2f})"
+    )
+
+
+def training(inputs: ReportInputs) -> Section | None:
+    """Loss and accuracy, epoch by epoch, where the network was trained."""
+    if not inputs.history:
+        return None
+    curves = [draw_training({"": inputs.history}, quantity) for quantity in ("loss", "accuracy")]
+    return Section("Training", "training.html.j2", {"figures": curves})
+
+
+def per_patient(inputs: ReportInputs) -> Section | None:
+    """Each patient's slices; where there are many patients, those answered worst."""
+    rows = inputs.evaluation["per_patient"]
+    if not rows:
+        return None
+    patients = inputs.patients
+    answers = {
+        str(patients.patient_id[i]): (
+            str(patients.reference[i]),
+            str(patients.predicted[i]),
+            float(patients.probabilities[i].max()),
+            float(patients.probabilities[i, index]),
+        )
+        for i, index in enumerate(patients.reference_index)
+    }
+    full = [{**row, "answer": answers[row["patient_id"]]} for row in rows]
+    if len(full) > _FEW_PATIENTS:
+        full = sorted(full, key=lambda row: (row["answer"][3], row["patient_id"]))[:_FEW_PATIENTS]
+    return Section(
+        "Patient by patient",
+        "per_patient.html.j2",
+        {"rows": full, "n": len(rows), "most_severe": inputs.slices.labels[-1]},
+    )
+
+
+def samples(inputs: ReportInputs) -> Section | None:
+    """The most confident right and wrong answers, as pictures."""
+    if not inputs.samples:
+        return None
+    shown: dict[str, list[dict[str, Any]]] = {"right": [], "wrong": []}
+    for record in inputs.samples:
+        content = (inputs.folder / record["file"]).read_bytes()
+        picture = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+        kind = "right" if record["predicted"] == record["reference"] else "wrong"
+        shown[kind].append({**record, "picture": picture})
+    return Section("Most confident, right and wrong", "samples.html.j2", {"shown": shown})
