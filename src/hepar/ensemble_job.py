@@ -12,7 +12,7 @@ from hepar.config import RunConfig
 from hepar.errors import FitError
 from hepar.fit_job import decide
 from hepar.ledger import Ledger
-from hepar.main_job import evaluate_model, report_model
+from hepar.main_job import evaluate_model, report_model, trust_model
 from hepar.preprocess import write_recipe
 from hepar.provenance import sha256_file, stamp
 
@@ -45,6 +45,7 @@ def fit_ensemble_model(
     ledger.stage("fit", inputs, outputs, lambda: _fit(folders, ledger, config, how))
     decide(ledger, config)
     evaluate_model(ledger, config)
+    trust_model(cohort.manifest, ledger, config)
     parts = read_bundle(ledger.folder / "bundle").parts
     return report_model(cohort, [dict(part.backbone) for part in parts], ledger, config)
 

@@ -22,6 +22,7 @@ __all__ = [
     "fit_model",
     "report_model",
     "run",
+    "trust_model",
 ]
 
 
@@ -79,6 +80,7 @@ def fit_model(
         return ledger.folder / "report.html"
     decide(ledger, config)
     evaluate_model(ledger, config)
+    trust_model(cohort.manifest, ledger, config)
     return report_model(cohort, [part.backbone for part in parts], ledger, config)
 
 
@@ -101,6 +103,32 @@ def evaluate_model(ledger: Ledger, config: RunConfig) -> None:
         dataclasses.asdict(config.evaluate),
     ]
     ledger.stage("evaluate", inputs, ["evaluation.json"], work)
+
+
+def trust_model(manifest: Manifest, ledger: Ledger, config: RunConfig) -> None:
+    """Write `trust.json`: what stands between a model's probabilities and an action."""
+    from hepar.evaluate import aggregate, measure_trust, read_predictions
+
+    folder = ledger.folder
+    names = ("scores.csv", "patients.csv")
+
+    def work() -> None:
+        raw = aggregate(
+            read_predictions(folder / "scores.csv"), config.head.aggregate, config.head.top_k
+        )
+        patients = read_predictions(folder / "patients.csv")
+        found = measure_trust(raw, patients, manifest, config.decide, config.evaluate)
+        hashes = {name: sha256_file(folder / name) for name in names}
+        provenance = stamp(ledger.command, seed=config.evaluate.seed, inputs=hashes)
+        write_artefact(folder / "trust.json", "trust", found, provenance)
+
+    inputs = [
+        hash_files(ledger, "manifest.csv", *names),
+        [config.head.aggregate, config.head.top_k],
+        dataclasses.asdict(config.decide),
+        dataclasses.asdict(config.evaluate),
+    ]
+    ledger.stage("trust", inputs, ["trust.json"], work)
 
 
 def report_model(
@@ -129,6 +157,9 @@ def report_model(
         write_report(folder)
 
     names = ["manifest.csv", "split.json", "recipe.json", "evaluation.json", "predictions.csv"]
+    names += [
+        name for name in ("audit.json", "trust.json", "controls.json") if (folder / name).is_file()
+    ]
     inputs = [hash_files(ledger, *names), settings, backbone, warnings]
     ledger.stage("report", inputs, ["run.json", "report.html"], work)
     return folder / "report.html"

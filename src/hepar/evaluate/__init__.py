@@ -59,12 +59,14 @@ from hepar.evaluate.reliability import (
     reliability_curve,
 )
 from hepar.evaluate.subgroups import measure_subgroups, size_groups, subgroup_warning
+from hepar.evaluate.trust import PREVALENCES, measure_trust, subgroup_columns
 
 __all__ = [
     "CALIBRATIONS",
     "CALIBRATION_METRICS",
     "DECISION_THRESHOLDS",
     "METRICS",
+    "PREVALENCES",
     "UNIT_WARNINGS",
     "Calibrator",
     "ClaimFinding",
@@ -103,6 +105,7 @@ __all__ = [
     "measure_conformal",
     "measure_operating_point",
     "measure_subgroups",
+    "measure_trust",
     "operating_point_from_json",
     "paired_bootstrap",
     "predictive_values",
@@ -112,6 +115,7 @@ __all__ = [
     "risk_coverage",
     "roc_curve",
     "size_groups",
+    "subgroup_columns",
     "subgroup_warning",
     "wilson",
     "write_evaluation",
