@@ -118,7 +118,8 @@ def test_the_report_is_one_well_formed_page_that_asks_for_nothing(finished):
     assert "http" not in page.replace("http-equiv", "")
     assert "Research use only" in page
     assert len(page) < 3_000_000
-    for section in ("cohort", "metrics", "confusion", "curves", "per_patient", "samples"):
+    shown = ("cohort", "metrics", "confusion", "curves", "per_patient", "samples")
+    for section in (*shown, "calibration", "decisions", "subgroups"):
         assert f'<section id="{section}">' in page
 
 
@@ -127,7 +128,7 @@ def test_a_second_run_keeps_every_stage(cohort, finished):
     done = hepar(
         "run", cohort / "dicom", "--labels", cohort / "labels.csv", "--out", finished, *FAST
     )
-    assert done.stderr.count("kept from before") == 8
+    assert done.stderr.count("kept from before") == 9
     assert before == {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
 
 

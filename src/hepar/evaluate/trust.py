@@ -25,6 +25,10 @@ __all__ = ["PREVALENCES", "measure_trust", "subgroup_columns"]
 PREVALENCES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5)
 """Shares of patients with the most severe label that predictive values are told for."""
 
+_SPACING = "slice spacing (mm)"
+_SPACINGS_MM = (2.5, 5.0)
+"""Thin, usual and thick slices."""
+
 _TRUTH = frozenset({"liver_px", "lesion_px", "tumour_px", "tumor_px", "split", "fold", "partition"})
 """Columns that say what a model is asked, or how it was tested."""
 
@@ -135,7 +139,8 @@ def _subgroups(
     for partition, name in PARTITIONS.items():
         part = patients.select((patients.partition == partition) & (patients.reference != ""))
         if len(part) and columns:
-            groups = measure_subgroups(part, columns, config)
+            edges = {_SPACING: _SPACINGS_MM} if _SPACING in columns else {}
+            groups = measure_subgroups(part, columns, config, edges)
             records.append({"partition": name, "groups": groups})
     return records
 
@@ -160,7 +165,7 @@ def subgroup_columns(manifest: Manifest) -> dict[str, dict[str, str]]:
         for name in names
         if name not in _TRUTH and not name.endswith("_id")
     }
-    columns["slice spacing (mm)"] = {
+    columns[_SPACING] = {
         patient: _common([f"{s.spacing_mm[0]:g}" if s.spacing_mm else "" for s in own])
         for patient, own in samples.items()
     }

@@ -36,6 +36,7 @@ class ReportInputs:
         history: a row an epoch and fold from `history.csv`, fold None for the final fit; empty
             where no network was trained.
         audit: what was found before anything was learned; None where nothing was looked for.
+        decision: `decision.json` of the bundle; empty where there is none.
         trust: `trust.json`; empty where there is none.
         controls: `controls.json`; empty where none were made.
     """
@@ -52,6 +53,7 @@ class ReportInputs:
     samples: tuple[Mapping[str, Any], ...]
     history: tuple[Mapping[str, float | None], ...] = ()
     audit: Audit | None = None
+    decision: Mapping[str, Any] = field(default_factory=dict)
     trust: Mapping[str, Any] = field(default_factory=dict)
     controls: Mapping[str, Any] = field(default_factory=dict)
 
@@ -130,6 +132,7 @@ def read_inputs(folder: Path) -> ReportInputs:
         samples=tuple(samples),
         history=_read_history(folder / "history.csv"),
         audit=audit,
+        decision=_optional(folder / "bundle", "decision"),
         trust=_optional(folder, "trust"),
         controls=_optional(folder, "controls"),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from hepar.report import method, results
+from hepar.report import method, results, trust
 from hepar.report.inputs import ReportInputs
 from hepar.report.section import Section
 
@@ -15,6 +15,9 @@ SECTIONS: Mapping[str, Callable[[ReportInputs], Section | None]] = {
     "metrics": results.metrics,
     "confusion": results.confusion,
     "curves": results.curves,
+    "calibration": trust.calibration,
+    "decisions": trust.decisions,
+    "subgroups": trust.subgroups,
     "training": results.training,
     "per_patient": results.per_patient,
     "samples": results.samples,
