@@ -20,6 +20,7 @@ __all__ = [
     "choose_penalty",
     "fit_head",
     "fit_linear_head",
+    "in_span",
     "inner_folds",
     "sample_weights",
     "standardisation",
@@ -98,7 +99,7 @@ def _solve(
     return weight, bias
 
 
-def _in_span(features: Floats) -> tuple[Floats, Floats]:
+def in_span(features: Floats) -> tuple[Floats, Floats]:
     """Return coordinates (n, r) of rows in a basis of their span, and the orthonormal basis (r, d).
 
     By the eigenvectors of the rows' products: features = coordinates @ basis.
@@ -156,7 +157,7 @@ def _fit_each(
     mean, scale = standardisation(raw, weights)
     rows, basis = (raw - mean) / scale, None
     if len(rows) < rows.shape[1]:
-        rows, basis = _in_span(rows)
+        rows, basis = in_span(rows)
     heads = []
     for penalty in penalties:
         weight, bias = _solve(rows, basis, codes, weights, penalty)

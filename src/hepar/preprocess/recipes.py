@@ -8,6 +8,7 @@ from hepar.data import Manifest
 from hepar.data.study import Kind
 from hepar.errors import RecipeError
 from hepar.preprocess.geometry import BodyCrop, LiverCrop, Resize
+from hepar.preprocess.hiding import HideLiver
 from hepar.preprocess.intensity import (
     Background,
     Channels,
@@ -93,6 +94,19 @@ def _picture(kind: Kind, network: NetworkInput) -> tuple[Step, ...]:
     """An 8- or 16-bit picture as it is, whole."""
     del kind
     return (PictureScale(), Resize(network.size), Channels(), network.standardise)
+
+
+@RECIPES.add("background")
+def _background(kind: Kind, network: NetworkInput) -> tuple[Step, ...]:
+    """The whole slice without the liver: what a model could cheat with. For a control, not a model.
+
+    Table, marks and corners stay in, so there is no crop.
+    """
+    hidden = HideLiver(margin=0.02, value=0.5)
+    resize, last = Resize(network.size), network.standardise
+    if kind == "hu":
+        return (HuWindows(((60, 200), (40, 400), (40, 1000))), hidden, resize, last)
+    return (PictureScale(), hidden, resize, Channels(), last)
 
 
 def make_recipe(name: str, manifest: Manifest, network: NetworkInput) -> Recipe:
