@@ -45,6 +45,8 @@ def test_few_patients_are_given_reasons_in_place_of_tables(trusted, tmp_path):
     page = write_report(trusted(tmp_path / "run", 6)).read_text(encoding="utf-8")
     assert "No sets of labels: " in page
     assert "90 % needs 9 patients of each label" in page
+    assert "6 patients are too few, and a curve needs 10" in page
+    assert "Decision curve" not in page
     assert "None" not in page
 
 

@@ -14,6 +14,17 @@ __all__ = ["calibration", "decisions", "subgroups"]
 
 Record = Mapping[str, Any]
 
+_FEWEST = 10
+"""Patients below which a curve shows chance alone."""
+
+
+def _too_few(inputs: ReportInputs, partition: str) -> str:
+    """Say why no curve of a partition is drawn, "" where it is."""
+    table = inputs.patients
+    name = {"test": "test", "out-of-fold": "train"}[partition]
+    n = int(((table.partition == name) & (table.reference != "")).sum())
+    return "" if n >= _FEWEST else f"{n} {table.unit}s are too few, and a curve needs {_FEWEST}"
+
 
 def _of(records: Sequence[Record], partition: str) -> list[Record]:
     return [record for record in records if record["partition"] == partition]
@@ -33,7 +44,8 @@ def calibration(inputs: ReportInputs) -> Section | None:
             )
         )
         curves = _of(inputs.trust["reliability"], partition)
-        drawn = [curve for curve in curves if curve["undefined"] is None]
+        few = _too_few(inputs, partition)
+        drawn = [curve for curve in curves if curve["undefined"] is None and not few]
         parts.append(
             {
                 "partition": partition,
@@ -49,9 +61,8 @@ def calibration(inputs: ReportInputs) -> Section | None:
                     if name != "classwise_ece" or label is None
                 ],
                 "figure": draw_reliability(drawn, inputs.slices.labels) if drawn else "",
-                "why_not": "; ".join(
-                    dict.fromkeys(c["undefined"] for c in curves if c["undefined"])
-                ),
+                "why_not": few
+                or "; ".join(dict.fromkeys(c["undefined"] for c in curves if c["undefined"])),
                 "has_bars": any(curve["low"] is not None for curve in drawn),
             }
         )
@@ -72,14 +83,16 @@ def decisions(inputs: ReportInputs) -> Section | None:
     for partition in inputs.partitions:
         sets = _of(trust["sets"], partition)
         curves = _of(trust["abstention"], partition)
-        drawn = [curve for curve in curves if curve["undefined"] is None]
-        worth = _of(trust["decision_curve"], partition)
+        few = _too_few(inputs, partition)
+        drawn = [curve for curve in curves if curve["undefined"] is None and not few]
+        worth = [] if few else _of(trust["decision_curve"], partition)
         parts.append(
             {
                 "partition": partition,
                 "sets": sets[0] if sets else None,
                 "abstention": draw_abstention(drawn) if drawn else "",
-                "why_no_abstention": next((c["undefined"] for c in curves if c["undefined"]), ""),
+                "why_no_abstention": few
+                or next((c["undefined"] for c in curves if c["undefined"]), ""),
                 "has_abstention_band": bool(drawn) and drawn[0]["low"] is not None,
                 "point": _of(trust["operating_point"], partition)[0],
                 "values": _of(trust["predictive_values"], partition),
