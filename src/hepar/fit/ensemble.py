@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from hepar.data import LabelSet
 from hepar.errors import FitError
 from hepar.evaluate import Predictions, decide, fit_temperature
+from hepar.evaluate.calibration_maps import PULL
 from hepar.fit.crossval import CrossValidation
 from hepar.fit.heads import check_labels, choose_penalty_among, fit_linear_head, sample_weights
 from hepar.model import Member, StackHead, VoteHead, log_probabilities
@@ -118,7 +119,8 @@ def _combiner(
     patients = table.patient_id[rows].tolist()
     weights = sample_weights(codes, patients, len(labels))
     if how == "vote":
-        temperatures = [fit_temperature(p[rows], codes, weights) for p in each]
+        by_patient = weights * (len(set(patients)) / weights.sum())
+        temperatures = [fit_temperature(p[rows], codes, by_patient, PULL) for p in each]
         return VoteHead(labels, tuple(members), np.array(temperatures))
     features = log_probabilities(each[:, rows])
     penalty = choose_penalty_among(_STACK_PENALTIES, features, codes, patients, labels)
