@@ -106,7 +106,7 @@ def read_plan(
                 f"{path}: unknown key {unknown[0]!r}. {nearest(unknown[0], known)} "
                 f"Known here: {', '.join(known)}."
             )
-    base = merge(document.get("base", {}), settings or {})
+    base = merge(_without_controls(document.get("base", {})), settings or {})
     tables = dict(document.get("models", {}))
     if not tables:
         tables = _named(list(names) or _found())
@@ -122,6 +122,11 @@ def read_plan(
             f"compare: expected names that make different folders, got two for {twice[0]!r}."
         )
     return ComparePlan(tuple(models), _seeds(seeds or document.get("seeds", (0,))))
+
+
+def _without_controls(base: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings that leave the controls to `hepar run`, unless they ask for them."""
+    return {**base, "controls": {"run": False, **base.get("controls", {})}}
 
 
 def _seeds(given: Any) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from hepar.cohort_job import Cohort, PlannedPart, hash_files, new_ledger, prepare
 from hepar.config import RunConfig
+from hepar.controls_job import control_model
 from hepar.data import Manifest
 from hepar.fit.workers import barrier, rank
 from hepar.fit_job import Job, decide, fit, write_recipes
@@ -81,6 +82,7 @@ def fit_model(
     decide(ledger, config)
     evaluate_model(ledger, config)
     trust_model(cohort.manifest, ledger, config)
+    control_model(job)
     return report_model(cohort, [part.backbone for part in parts], ledger, config)
 
 
