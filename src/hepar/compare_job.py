@@ -269,7 +269,9 @@ def _fit(
         folders = [done[name][0] for name in model.members if name in done]
         if len(folders) < len(model.members):
             raise ConfigError(f"{model.name}: a member could not be fitted.")
-        fit_ensemble_model(cohort, folders, own, config, model.combine)
+        fit_ensemble_model(
+            cohort, folders, own, config, model.combine, cache=ledger.folder
+        )
     else:
         fit_model(cohort, parts, own, config, cache=ledger.folder)
     own.stage(
@@ -294,7 +296,7 @@ def _measure(folder: Path, cohort: Cohort, ledger: Ledger) -> None:
     seconds = []
     for _ in range(2):
         started = time.perf_counter()
-        predictor.predict(few)
+        predictor.predict(few, gate=False)
         seconds.append(time.perf_counter() - started)
     parts = predictor.bundle.parts
     gflops = 0.0

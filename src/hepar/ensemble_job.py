@@ -10,7 +10,7 @@ from typing import Any
 from hepar.cohort_job import Cohort
 from hepar.config import RunConfig
 from hepar.errors import FitError
-from hepar.fit_job import decide
+from hepar.fit_job import decide, guard
 from hepar.ledger import Ledger
 from hepar.main_job import evaluate_model, report_model, trust_model
 from hepar.preprocess import write_recipe
@@ -20,7 +20,12 @@ __all__ = ["fit_ensemble_model"]
 
 
 def fit_ensemble_model(
-    cohort: Cohort, folders: Sequence[Path], ledger: Ledger, config: RunConfig, how: str
+    cohort: Cohort,
+    folders: Sequence[Path],
+    ledger: Ledger,
+    config: RunConfig,
+    how: str,
+    cache: Path,
 ) -> Path:
     """Combine finished runs on one split.
 
@@ -30,6 +35,7 @@ def fit_ensemble_model(
         ledger: of the ensemble's folder, which holds the cohort's manifest and split.
         config: how slices become a patient, and how intervals are made.
         how: "vote" or "stack".
+        cache: folder of features that models share.
 
     Returns:
         The path of `report.html`.
@@ -44,6 +50,7 @@ def fit_ensemble_model(
     inputs = [how, seals]
     ledger.stage("fit", inputs, outputs, lambda: _fit(folders, ledger, config, how))
     decide(ledger, config)
+    guard(cohort.manifest, cohort.split, ledger, config, cache)
     evaluate_model(ledger, config)
     trust_model(cohort.manifest, ledger, config)
     parts = read_bundle(ledger.folder / "bundle").parts

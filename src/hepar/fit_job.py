@@ -11,17 +11,20 @@ from typing import Any
 
 from hepar.cohort_job import Cohort, PlannedPart, hash_files
 from hepar.config import RunConfig
+from hepar.data import Manifest
 from hepar.errors import FitError
 from hepar.fit.workers import rank
 from hepar.ledger import Ledger
 from hepar.preprocess import write_recipe
 from hepar.progress import LOG
 from hepar.provenance import digest, stamp
+from hepar.split import Split
 
 __all__ = [
     "Job",
     "decide",
     "fit",
+    "guard",
     "write_recipes",
 ]
 
@@ -146,6 +149,52 @@ def decide(ledger: Ledger, config: RunConfig) -> None:
     ]
     outputs = ["predictions.csv", "patients.csv", "bundle/decision.json"]
     ledger.stage("decide", inputs, outputs, work)
+
+
+def guard(manifest: Manifest, split: Split, ledger: Ledger, config: RunConfig, cache: Path) -> None:
+    """Give the bundle a gate that refuses what the model was not made for.
+
+    Args:
+        manifest: the cohort.
+        split: only its train patients teach the gate.
+        ledger: of the model's folder.
+        config: of the model.
+        cache: folder of features, which the audit has filled.
+    """
+    from hepar.fit import fit_gate
+    from hepar.model import coloured_paths, gate_features, gate_recipes, looking_network, write_gate
+    from hepar.preprocess import NetworkInput
+
+    bundle = ledger.folder / "bundle"
+    taught = tuple(s for s in manifest.samples if split.of(s).partition == "train")
+
+    def work() -> None:
+        gate = None
+        if config.decide.gate:
+            network, weights = looking_network(config.backbone.threads)
+            recipes = gate_recipes(NetworkInput(224, weights.mean, weights.std))
+            shown = dataclasses.replace(manifest, samples=taught)
+            place = (weights.sha256, cache / "features")
+            features = gate_features(network, shown, recipes, config.backbone, place)
+            coloured = coloured_paths(manifest)
+            gate = fit_gate(features, taught, config.decide.gate_share, coloured, weights.sha256)
+            for note in gate.notes:
+                LOG.info("%s", note)
+        write_gate(bundle, gate, stamp(ledger.command, inputs={"bundle": _sha256(ledger)}))
+
+    inputs = [
+        _sha256(ledger),
+        hash_files(ledger, "manifest.csv", "manifest.meta.json"),
+        [s.sample_id for s in taught],
+        config.decide.gate,
+        config.decide.gate_share,
+    ]
+    outputs = ["bundle/gate.json", "bundle/gate.safetensors"] if config.decide.gate else []
+    ledger.stage("gate", inputs, outputs, work)
+
+
+def _sha256(ledger: Ledger) -> str:
+    return hash_files(ledger, "bundle/bundle.json")
 
 
 def _fit_frozen(job: Job) -> tuple[Any, tuple[Any, ...], Any]:

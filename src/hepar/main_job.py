@@ -12,7 +12,7 @@ from hepar.config import RunConfig
 from hepar.controls_job import control_model
 from hepar.data import Manifest
 from hepar.fit.workers import barrier, rank
-from hepar.fit_job import Job, decide, fit, write_recipes
+from hepar.fit_job import Job, decide, fit, guard, write_recipes
 from hepar.ledger import Ledger
 from hepar.preprocess import read_recipe
 from hepar.provenance import sha256_file, stamp, write_artefact
@@ -80,6 +80,7 @@ def fit_model(
     if rank() > 0:
         return ledger.folder / "report.html"
     decide(ledger, config)
+    guard(cohort.manifest, cohort.split, ledger, config, job.cache)
     evaluate_model(ledger, config)
     trust_model(cohort.manifest, ledger, config)
     control_model(job)

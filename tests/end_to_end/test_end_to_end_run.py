@@ -14,7 +14,9 @@ import time
 from html.parser import HTMLParser
 from pathlib import Path
 
+import cv2
 import numpy as np
+import pydicom
 import pytest
 
 from hepar.data import read_manifest
@@ -22,7 +24,7 @@ from hepar.evaluate import read_predictions
 from hepar.ingest import read_slices
 
 HEPAR = [sys.executable, "-m", "hepar.cli"]
-FAST = ["--set", "recipe.size=96", "--set", "evaluate.resamples=200"]
+FAST = ["--set", "recipe.size=96", "--set", "evaluate.resamples=200", "--set", "controls.run=false"]
 PATIENT_OF_PICTURE = re.compile(r"P\d+")
 
 
@@ -128,7 +130,7 @@ def test_a_second_run_keeps_every_stage(cohort, finished):
     done = hepar(
         "run", cohort / "dicom", "--labels", cohort / "labels.csv", "--out", finished, *FAST
     )
-    assert done.stderr.count("kept from before") == 9
+    assert done.stderr.count("kept from before") == 10
     assert before == {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
 
 
@@ -173,6 +175,41 @@ def test_a_bundle_answers_for_a_series_a_volume_and_a_folder(cohort, finished, t
     answer = json.loads(hepar("predict", finished / "bundle", series, "--json").stdout)
     assert answer["patients"][0]["patient_id"] == "P001"
     assert any(finding["code"] == "liver-guessed" for finding in answer["findings"])
+
+
+def answers_for(bundle, source, *options):
+    done = json.loads(hepar("predict", bundle, source, "--json", *options).stdout)
+    return {row["patient_id"]: row for row in done["patients"]}, done["findings"]
+
+
+def test_new_patients_are_answered_and_what_the_model_was_not_made_for_is_refused(
+    finished, tmp_path
+):
+    hepar("phantom", "--out", tmp_path / "new", "--patients", 6, "--slices", 5, "--seed", 50)
+    proper = tmp_path / "new" / "dicom"
+    answers, findings = answers_for(finished / "bundle", proper)
+    assert "refused" not in {finding["code"] for finding in findings}
+    turned = tmp_path / "turned"
+    shutil.copytree(proper, turned)
+    for path in turned.rglob("*.dcm"):
+        image = pydicom.dcmread(path)
+        image.PixelData = image.pixel_array[::-1].tobytes()
+        image.save_as(path)
+    answers, findings = answers_for(finished / "bundle", turned)
+    over = [row["reason"] for row in answers.values() if not row["answer"]]
+    assert sum("upside down" in reason for reason in over) >= 5
+    assert findings[0]["code"] == "refused"
+    answers, _ = answers_for(finished / "bundle", turned, "--no-gate")
+    assert not any("upside down" in row["reason"] for row in answers.values())
+
+
+def test_a_picture_is_refused_by_a_model_of_hu(finished, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (96, 96), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "noise.png"), noise)
+    answers, _ = answers_for(finished / "bundle", tmp_path / "noise.png")
+    (row,) = answers.values()
+    assert row["answer"] == ""
+    assert row["reason"] == "8-bit picture, and the model was trained on HU"
 
 
 def test_training_and_service_give_the_same_probabilities(cohort, finished, tmp_path):

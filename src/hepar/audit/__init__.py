@@ -3,11 +3,10 @@
 from hepar.audit.audit import Audit, audit_cohort, grouped, read_audit, write_audit
 from hepar.audit.groups import join
 from hepar.audit.links import Link, find_links, near_pairs
-from hepar.audit.looks import LOOKING, Looks, looking_network, looking_recipe, read_looks
+from hepar.audit.looks import Looks, looking_recipe, read_looks
 from hepar.audit.sheet import draw_sheet, write_sheet
 
 __all__ = [
-    "LOOKING",
     "Audit",
     "Link",
     "Looks",
@@ -16,7 +15,6 @@ __all__ = [
     "find_links",
     "grouped",
     "join",
-    "looking_network",
     "looking_recipe",
     "near_pairs",
     "read_audit",

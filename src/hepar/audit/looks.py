@@ -11,18 +11,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hepar.backbone import Network, Weights, find_weights
+from hepar.backbone import Weights
 from hepar.config import BackboneConfig
 from hepar.data import Manifest, Sample, Slice
 from hepar.ingest import read_slices
-from hepar.model import InputReader, compute_features
+from hepar.model import InputReader, compute_features, looking_network
 from hepar.preprocess import NetworkInput, Recipe, make_recipe
 from hepar.progress import track
 
-__all__ = ["LOOKING", "SIDE", "Looks", "grey", "looking_network", "looking_recipe", "read_looks"]
-
-LOOKING = "efficientnet_lite0"
-"""The network whose weights every installation has; it looks at whole slices."""
+__all__ = ["SIDE", "Looks", "grey", "looking_recipe", "read_looks"]
 
 SIDE = 64
 """Of a thumbnail, in pixels."""
@@ -44,12 +41,6 @@ class Looks:
     hashes: tuple[str, ...]
     thumbnails: NDArray[np.uint8]
     features: NDArray[np.float32]
-
-
-def looking_network() -> tuple[Network, Weights]:
-    """Return the network that looks at whole slices, with its weights."""
-    weights = find_weights(LOOKING)
-    return Network.from_weights(weights), weights
 
 
 def looking_recipe(manifest: Manifest, weights: Weights) -> Recipe:

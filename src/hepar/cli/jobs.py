@@ -158,6 +158,9 @@ def predict(
     patient_pattern: Pattern = None,
     flip_vertical: Flip = False,
     allow_gaps: Gaps = False,
+    no_gate: Annotated[
+        bool, typer.Option("--no-gate", help="Answer for patients unlike the training's, too.")
+    ] = False,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
@@ -173,7 +176,7 @@ def predict(
     ingest_config = ingest_config_of(given, settings)
     predictor = load_predictor(bundle)
     manifest = ingest_files(paths, ingest_config)
-    answer = predictor.predict(manifest)
+    answer = predictor.predict(manifest, gate=not no_gate)
     if out is not None:
         from hepar.evaluate import write_predictions
         from hepar.model import write_answers

@@ -3,6 +3,7 @@
 from hepar.fit.crossval import CrossValidation, cross_validate, to_predictions
 from hepar.fit.decision import fit_decision
 from hepar.fit.ensemble import fit_ensemble
+from hepar.fit.gate import fit_gate
 from hepar.fit.heads import HEAD_KINDS, choose_penalty, fit_head, fit_linear_head, sample_weights
 from hepar.fit.tuned import Tuned, fine_tune, needs_training, read_history, write_history
 
@@ -15,6 +16,7 @@ __all__ = [
     "fine_tune",
     "fit_decision",
     "fit_ensemble",
+    "fit_gate",
     "fit_head",
     "fit_linear_head",
     "needs_training",

@@ -1,8 +1,23 @@
 """A trained classifier: its head, the bundle on disk, and the one way to predict with it."""
 
-from hepar.model.bundle import Bundle, Part, read_bundle, write_bundle, write_decision
+from hepar.model.bundle import (
+    Bundle,
+    Part,
+    read_bundle,
+    write_bundle,
+    write_decision,
+    write_gate,
+)
 from hepar.model.decision import Decision, PatientAnswer, write_answers
 from hepar.model.ensemble_head import Member, StackHead, VoteHead, log_probabilities
+from hepar.model.gate import Gate, Verdict
+from hepar.model.gate_inputs import (
+    coloured_paths,
+    gate_features,
+    gate_recipes,
+    judge_patients,
+    looking_network,
+)
 from hepar.model.head import HEADS, DenseHead, Head, LinearHead, softmax
 from hepar.model.inputs import InputReader, compute_features, sample_key
 from hepar.model.predictor import Answer, Predictor, load_predictor, mean_over_views
@@ -14,6 +29,7 @@ __all__ = [
     "Bundle",
     "Decision",
     "DenseHead",
+    "Gate",
     "Head",
     "InputReader",
     "LinearHead",
@@ -23,10 +39,16 @@ __all__ = [
     "Predictor",
     "StackHead",
     "SvmHead",
+    "Verdict",
     "VoteHead",
+    "coloured_paths",
     "compute_features",
+    "gate_features",
+    "gate_recipes",
+    "judge_patients",
     "load_predictor",
     "log_probabilities",
+    "looking_network",
     "mean_over_views",
     "read_bundle",
     "sample_key",
@@ -34,4 +56,5 @@ __all__ = [
     "write_answers",
     "write_bundle",
     "write_decision",
+    "write_gate",
 ]

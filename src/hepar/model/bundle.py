@@ -17,6 +17,7 @@ from hepar.config import AugmentConfig
 from hepar.data import LabelSet, Unit
 from hepar.errors import BundleError, DataError, HeparError
 from hepar.model.decision import Decision, decision_from_json
+from hepar.model.gate import Gate, gate_from_document, gate_to_document
 from hepar.model.head import Head, head_from_document, head_to_document
 from hepar.preprocess import Recipe, recipe_from_json
 from hepar.provenance import (
@@ -27,7 +28,9 @@ from hepar.provenance import (
     write_atomic,
 )
 
-__all__ = ["Bundle", "Part", "read_bundle", "write_bundle", "write_decision"]
+__all__ = ["Bundle", "Part", "read_bundle", "write_bundle", "write_decision", "write_gate"]
+
+_GATE = ("gate.json", "gate.safetensors")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +64,7 @@ class Bundle:
         kinds: of the pixels it was trained on: "hu", "picture".
         provenance: who made it, from what.
         decision: from the head's scores to answers.
+        gate: refuses what the model was not made for; None for none.
     """
 
     labels: LabelSet
@@ -72,6 +76,7 @@ class Bundle:
     kinds: tuple[str, ...]
     provenance: Mapping[str, Any]
     decision: Decision = field(default_factory=Decision)
+    gate: Gate | None = None
 
 
 def _seal(document: Mapping[str, Any]) -> str:
@@ -120,6 +125,7 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
         content["seal"] = _seal({**content, "provenance": dict(bundle.provenance)})
         write_artefact(room / "bundle.json", "bundle", content, bundle.provenance)
         write_decision(room, bundle.decision, bundle.provenance)
+        write_gate(room, bundle.gate, bundle.provenance)
         old = Path(name) / "old"
         if folder.exists():
             folder.replace(old)
@@ -140,18 +146,60 @@ def write_decision(folder: Path, decision: Decision, provenance: Mapping[str, An
     write_artefact(folder / "decision.json", "decision", content, provenance)
 
 
-def _read_decision(folder: Path) -> Decision:
+def _sealed(folder: Path, kind: str) -> dict[str, Any]:
+    """Return a document that belongs to the bundle in a folder, as it was written."""
+    path = folder / f"{kind}.json"
     try:
-        document = read_artefact(folder / "decision.json", "decision")
+        document = read_artefact(path, kind)
     except DataError as error:
         raise BundleError(str(error)) from error
     belongs = document.get("bundle_sha256") == sha256_file(folder / "bundle.json")
     if document.get("seal") != _seal(document) or not belongs:
         raise BundleError(
-            f"{folder / 'decision.json'}: expected the file as written for this bundle, got "
-            "another. Copy the bundle again from where it was made."
+            f"{path}: expected the file as written for this bundle, got another. "
+            "Copy the bundle again from where it was made."
         )
-    return decision_from_json(document)
+    return document
+
+
+def write_gate(folder: Path, gate: Gate | None, provenance: Mapping[str, Any]) -> None:
+    """Write a bundle's gate, in place of the one it had; None takes that away.
+
+    Args:
+        folder: that holds `bundle.json`.
+        gate: learned from the model's training slices.
+        provenance: from `hepar.provenance.stamp`.
+    """
+    from safetensors.numpy import save
+
+    document, arrays = folder / _GATE[0], folder / _GATE[1]
+    document.unlink(missing_ok=True)
+    arrays.unlink(missing_ok=True)
+    if gate is None:
+        return
+    content, values = gate_to_document(gate)
+    write_atomic(arrays, save(values))
+    content |= {
+        "bundle_sha256": sha256_file(folder / "bundle.json"),
+        "arrays_sha256": sha256_file(arrays),
+    }
+    content["seal"] = _seal({**content, "provenance": dict(provenance)})
+    write_artefact(document, "gate", content, provenance)
+
+
+def _read_gate(folder: Path) -> Gate | None:
+    from safetensors.numpy import load
+
+    if not (folder / _GATE[0]).is_file():
+        return None
+    document = _sealed(folder, "gate")
+    arrays = folder / _GATE[1]
+    if document.get("arrays_sha256") != sha256_file(arrays):
+        raise BundleError(
+            f"{arrays}: expected the file as written for this bundle, got another. "
+            "Copy the bundle again from where it was made."
+        )
+    return gate_from_document(document, load(arrays.read_bytes()))
 
 
 def _verified(folder: Path) -> dict[str, Any]:
@@ -163,7 +211,8 @@ def _verified(folder: Path) -> dict[str, Any]:
             "Copy the bundle again from where it was made."
         )
     found = sorted(path.name for path in folder.iterdir())
-    expected = sorted([*document["files"], "bundle.json", "decision.json"])
+    gate = _GATE if _GATE[0] in found else ()
+    expected = sorted([*document["files"], "bundle.json", "decision.json", *gate])
     if found != expected:
         raise BundleError(
             f"{folder}: expected the files {expected}, got {found}. "
@@ -218,7 +267,8 @@ def read_bundle(folder: Path) -> Bundle:
             unit=document["unit"],
             kinds=tuple(document["kinds"]),
             provenance=document["provenance"],
-            decision=_read_decision(folder),
+            decision=decision_from_json(_sealed(folder, "decision")),
+            gate=_read_gate(folder),
         )
     except HeparError:
         raise

@@ -16,6 +16,8 @@ from hepar.errors import BundleError
 from hepar.evaluate import Predictions, decide
 from hepar.model.bundle import Bundle, read_bundle
 from hepar.model.decision import PatientAnswer
+from hepar.model.gate import Gate
+from hepar.model.gate_inputs import judge_patients
 from hepar.model.head import Head
 from hepar.model.inputs import InputReader, compute_features
 from hepar.progress import LOG
@@ -52,12 +54,15 @@ class Predictor:
     bundle: Bundle
     networks: tuple[Network, ...]
 
-    def predict(self, manifest: Manifest, config: BackboneConfig | None = None) -> Answer:
+    def predict(
+        self, manifest: Manifest, config: BackboneConfig | None = None, *, gate: bool = True
+    ) -> Answer:
         """Answer for every sample of a manifest.
 
         Args:
             manifest: the new data; labels in it become the reference where they are the bundle's.
             config: batch and workers.
+            gate: let the bundle's gate refuse patients that the model was not made for.
 
         Returns:
             Predictions per slice and per patient, and findings.
@@ -106,7 +111,13 @@ class Predictor:
         )
         slices, patients = bundle.decision.decide(scores)
         answers = bundle.decision.answer(patients)
-        return Answer(slices, patients, answers, _findings(bundle, readers, empty))
+        findings = _findings(bundle, readers, empty)
+        if gate and bundle.gate:
+            answers, refused = _refuse(bundle.gate, manifest, answers, config)
+            findings = (*refused, *(f for f in findings if f.code != "other-kind"))
+        for finding in findings:
+            LOG.warning("%s", finding.message)
+        return Answer(slices, patients, answers, findings)
 
 
 def mean_over_views(head: Head, features: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -152,9 +163,49 @@ def _findings(
                 "set-aside",
             )
         )
-    for finding in findings:
-        LOG.warning("%s", finding.message)
     return tuple(findings)
+
+
+def _refuse(
+    gate: Gate,
+    manifest: Manifest,
+    answers: Sequence[PatientAnswer],
+    config: BackboneConfig | None,
+) -> tuple[tuple[PatientAnswer, ...], tuple[Finding, ...]]:
+    """Return the answers without those that the gate refuses, and what to say of that."""
+    slices, patients = judge_patients(gate, manifest, config)
+    said = tuple(
+        answer
+        if patients[answer.patient_id].accepted
+        else PatientAnswer(answer.patient_id, "", (), None, patients[answer.patient_id].reason)
+        for answer in answers
+    )
+    findings = []
+    gone = [name for name, verdict in patients.items() if not verdict.accepted]
+    if gone:
+        where = f"{len(gone)} of {len(patients)} patients"
+        findings.append(
+            Finding(
+                "refused",
+                where,
+                f"{where} are refused, because the model was not made for them; {gone[0]}: "
+                f"{patients[gone[0]].reason}.",
+            )
+        )
+    odd = [i for i, verdict in enumerate(slices) if not verdict.accepted]
+    odd = [i for i in odd if patients[manifest.samples[i].patient_id].accepted]
+    if odd:
+        where = f"{len(odd)} of {len(slices)} slices"
+        findings.append(
+            Finding(
+                "unlike",
+                where,
+                f"{where} of accepted patients are unlike the training slices; "
+                f"{manifest.samples[odd[0]].sample_id}: {slices[odd[0]].reason}.",
+                "note",
+            )
+        )
+    return said, tuple(findings)
 
 
 def load_predictor(folder: Path, threads: int = 0) -> Predictor:
