@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepar.cohort_job import PlannedPart, hash_files
-from hepar.data import Manifest
+from hepar.data import Manifest, Sample
 from hepar.errors import HeparError, SplitError
 from hepar.fit_job import Job
 from hepar.preprocess import NetworkInput, Recipe, make_recipe
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["control_model"]
 
 Floats = NDArray[np.float32]
+
+_AT_ONCE = 32
 
 _MOST_ROWS = 2000
 """Slices that controls are made on, evenly taken from every patient; the meter sees all."""
@@ -172,6 +174,7 @@ def _inputs(job: Job, manifest: Manifest, features: Floats) -> ControlInputs:
         penalty=choose_penalty(features, codes, patients, labels, config.head),
         origin=_origin(job, manifest),
         background=_background(job, manifest),
+        grain=_grain(job, manifest),
         untrained=_untrained(job, manifest),
         head=config.head,
         config=config.controls,
@@ -218,6 +221,23 @@ def _background(job: Job, manifest: Manifest) -> Floats | str:
         return _features(job, manifest, [part.weights for part in job.parts], recipes)
     except HeparError as error:
         return str(error)
+
+
+def _grain(job: Job, manifest: Manifest) -> NDArray[np.float64]:
+    """Return how noisy and sharp each sample is, (n, 3)."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from hepar.ingest import read_slices
+    from hepar.preprocess.grain import measure_grain
+
+    samples = manifest.samples
+    parts = [samples[i : i + _AT_ONCE] for i in range(0, len(samples), _AT_ONCE)]
+
+    def read(part: Sequence[Sample]) -> list[NDArray[np.float64]]:
+        return [measure_grain(image) for image in read_slices(manifest, part)]
+
+    with ThreadPoolExecutor(job.config.backbone.workers or None) as pool:
+        return np.stack([row for rows in pool.map(read, parts) for row in rows])
 
 
 def _background_recipe(part: PlannedPart, manifest: Manifest) -> Recipe:

@@ -74,4 +74,5 @@ def found(scored: Scored, meaning: str, detail: str = "") -> Finding:
         return Finding(not_made="too few patients carry a label to deal labels anew")
     p, floor = chance_p(own.value, scored.dealt)
     text = meaning.replace("{value}", f"{own.value:.2f}").replace("{floor}", f"{floor:.2f}")
+    text = text.replace("{unit}", scored.table.unit)
     return Finding(own.value, own.low, own.high, floor, p, text, detail)

@@ -36,6 +36,7 @@ class ControlInputs:
         penalty: L2 strength of every head.
         origin: (n,) row that each row is a copy of, itself where it is none.
         background: (n, d) features without the liver, or why there are none.
+        grain: (n, g) strength of the grain at a few scales, NaN where it has none.
         untrained: (n, d) features of an untrained network, or why there are none.
         head: how slices become a patient.
         config: permutations and seed.
@@ -51,6 +52,7 @@ class ControlInputs:
     penalty: float
     origin: Integers
     background: Features | str
+    grain: Floats
     untrained: Features | str
     head: HeadConfig
     config: ControlsConfig

@@ -15,7 +15,7 @@ from hepar.evaluate.metrics import METRICS, count_by_patient
 from hepar.fit.control_finding import Finding, found
 from hepar.fit.control_inputs import ControlInputs, Scored, score
 from hepar.fit.control_source import predict_source
-from hepar.fit.metadata import read_metadata
+from hepar.fit.metadata import filled, read_metadata
 from hepar.registry import Registry
 
 __all__ = ["CONTROLS", "make_controls"]
@@ -53,9 +53,10 @@ def _permutation(inputs: ControlInputs) -> Finding:
     copies = int((inputs.origin != np.arange(len(inputs.origin))).sum())
     p = 1.0 if np.ptp(scores) == 0 else float(ttest_1samp(scores, chance, alternative="greater")[1])
     meaning = (
-        f"With labels dealt at random to patients, left-out slices still score {scores.mean():.2f} "
-        f"where chance is {chance:.2f}: the model knows them again, because copies or patients "
-        "stand on both sides of the folds. Remove the copies the audit lists, or correct the ids."
+        f"With labels dealt at random to {inputs.unit}s, left-out slices still score "
+        f"{scores.mean():.2f} where chance is {chance:.2f}: the model knows them again, "
+        "because copies or patients stand on both sides of the folds. Remove the copies that the "
+        "audit lists, or correct the ids."
     )
     detail = f"{len(scores)} deals, scored per slice"
     if copies:
@@ -72,11 +73,28 @@ def _background(inputs: ControlInputs) -> Finding:
     scored = score(inputs, inputs.refit(inputs.background), inputs.codes, inputs.labels.names)
     return found(
         scored,
-        "With the liver painted over, the labels of left-out patients are still told with balanced "
+        "With the liver painted over, the labels of left-out {unit}s are still told with balanced "
         "accuracy {value} (chance stays below {floor}): the model can answer from what is outside "
         "the liver, or from what runs through the whole image, such as noise. Look for tables, "
         "marks, dose and kernel that go with a label.",
         "a rectangle hides the liver",
+    )
+
+
+@_control("grain", "Grain only")
+def _grain(inputs: ControlInputs) -> Finding:
+    """Can the labels be told from how noisy and sharp the image is, and nothing else?"""
+    columns = [column for values in inputs.grain.T for column in filled(values)]
+    if not columns:
+        return Finding(not_made="no slice shows enough soft tissue to measure its grain")
+    refit = inputs.refit(np.stack(columns, axis=1), _METADATA_PENALTY)
+    scored = score(inputs, refit, inputs.codes, inputs.labels.names)
+    return found(
+        scored,
+        "From noise and sharpness alone, the labels of left-out {unit}s are told with balanced "
+        "accuracy {value} (chance stays below {floor}): dose, kernel, slice thickness or how files "
+        "were made go with a label. Balance the cohort over them, or smooth the images alike.",
+        "strength of the grain of soft tissue outside the liver mask, at three scales",
     )
 
 
@@ -93,7 +111,7 @@ def _metadata(inputs: ControlInputs) -> Finding:
         detail += f"; left out, for they may tell the label: {', '.join(known.left_out)}"
     return found(
         scored,
-        "Without a single pixel, the labels of left-out patients are told with balanced accuracy "
+        "Without a single pixel, the labels of left-out {unit}s are told with balanced accuracy "
         f"{{value}} (chance stays below {{floor}}) from {', '.join(known.used)}: how a patient was "
         "scanned gives the label away. Balance the cohort over it, or report each group apart.",
         detail,
@@ -112,7 +130,7 @@ def _untrained(inputs: ControlInputs) -> Finding:
     model = inputs.model[1]
     result = found(
         scored,
-        "A network with random weights tells the labels of left-out patients with balanced "
+        "A network with random weights tells the labels of left-out {unit}s with balanced "
         "accuracy {value} (chance stays below {floor}), as well as the pretrained one: they show "
         "in plain brightness or grain. Look for noise, dose, kernel or marks that go with a label.",
         f"the same recipe; as good means shown to be less than {_AS_GOOD:g} behind",

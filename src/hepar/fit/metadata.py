@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hepar.data import Sample
 
-__all__ = ["Metadata", "read_metadata", "source_of"]
+__all__ = ["Metadata", "filled", "read_metadata", "source_of"]
 
 Floats = NDArray[np.float64]
 
@@ -77,7 +77,7 @@ def _standing(samples: Sequence[Sample]) -> dict[str, Floats]:
     }
 
 
-def _filled(values: Floats) -> list[Floats]:
+def filled(values: Floats) -> list[Floats]:
     """Return a column with its mean in the gaps, and where the gaps were; nothing if constant."""
     known = np.isfinite(values)
     if not known.any():
@@ -110,7 +110,7 @@ def read_metadata(samples: Sequence[Sample], skip: Sequence[str] = ()) -> Metada
     columns: list[Floats] = []
     used, left_out = [], []
     for name, values in _standing(samples).items():
-        own = _filled(values)
+        own = filled(values)
         columns += own
         used += [name] * bool(own)
     patients = [sample.patient_id for sample in samples]
@@ -121,7 +121,7 @@ def read_metadata(samples: Sequence[Sample], skip: Sequence[str] = ()) -> Metada
         texts = [sample.extra.get(name, "") for sample in samples]
         numbers = np.array([_number(text) for text in texts])
         numeric = np.isfinite(numbers[np.array([bool(t) for t in texts])]).all()
-        own = _filled(numbers) if numeric else _levels(texts, patients)
+        own = filled(numbers) if numeric else _levels(texts, patients)
         columns += own
         used += [name] * bool(own)
     features = np.stack(columns, axis=1) if columns else np.zeros((len(samples), 0))
