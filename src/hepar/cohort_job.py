@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hepar.backbone import BACKBONES, BackboneSpec, Weights, find_weights
 from hepar.config import RunConfig
@@ -21,9 +21,13 @@ from hepar.progress import LOG
 from hepar.provenance import digest, sha256_file, stamp
 from hepar.split import Split, make_split, read_split, write_split
 
+if TYPE_CHECKING:
+    from hepar.audit import Audit
+
 __all__ = [
     "Cohort",
     "PlannedPart",
+    "audit_source",
     "hash_files",
     "new_ledger",
     "plan",
@@ -97,6 +101,32 @@ def prepare(
     if any(part.recipe.needs_mask for parts in plans for part in parts):
         manifest = _without_liver(manifest)
     return Cohort(manifest, _split(manifest, ledger, configs[0])), plans
+
+
+def audit_source(source: Path, ledger: Ledger, config: RunConfig) -> tuple[Manifest, Audit]:
+    """Ingest a source and look for copies, and do no more.
+
+    Args:
+        source: as in `prepare`, or a manifest that hepar wrote, or a folder that holds one.
+        ledger: of the folder that gets `audit.json` and the contact sheet.
+        config: of ingest and audit.
+
+    Returns:
+        The manifest as it was read, and what was found in it.
+
+    Raises:
+        HeparError: the source cannot be read.
+    """
+    from hepar.audit import read_audit
+
+    made = source / "manifest.csv" if source.is_dir() else source
+    if made.with_suffix(".meta.json").is_file():
+        manifest = read_manifest(made)
+        write_manifest(ledger.folder / "manifest.csv", manifest, stamp(ledger.command))
+    else:
+        manifest = _ingest(source, ledger, config)
+    _audit(manifest, ledger, config)
+    return manifest, read_audit(ledger.folder / "audit.json")
 
 
 def plan(manifest: Manifest, config: RunConfig) -> tuple[PlannedPart, ...]:

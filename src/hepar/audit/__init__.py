@@ -4,6 +4,7 @@ from hepar.audit.audit import Audit, audit_cohort, grouped, read_audit, write_au
 from hepar.audit.groups import join
 from hepar.audit.links import Link, find_links, near_pairs
 from hepar.audit.looks import Looks, looking_recipe, read_looks
+from hepar.audit.partitions import audit_partitions
 from hepar.audit.sheet import draw_sheet, write_sheet
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Link",
     "Looks",
     "audit_cohort",
+    "audit_partitions",
     "draw_sheet",
     "find_links",
     "grouped",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +25,9 @@ from hepar.cli.face import (
     print_table,
     settings_of,
 )
+
+if TYPE_CHECKING:
+    from hepar.data import Manifest
 
 
 @app.command(rich_help_panel=STAGE)
@@ -94,6 +97,10 @@ def split(
     column: Annotated[
         str, typer.Option(help="A column that already holds the split (fold number or test).")
     ] = "",
+    audit: Annotated[
+        bool,
+        typer.Option("--audit", help="Look for copies first; unknown patients become groups."),
+    ] = False,
 ) -> None:
     """Divide patients, never images, into folds and an optional test partition."""
     from hepar.config import SplitConfig
@@ -102,6 +109,8 @@ def split(
     from hepar.split import make_split, split_table, write_split
 
     cohort = read_manifest(manifest)
+    if audit:
+        cohort = _audited(cohort, out.with_name(f"{out.stem}_audit.json"))
     made = make_split(cohort, SplitConfig(folds, test, seed, column))
     provenance = stamp(
         " ".join(sys.argv), seed=seed, inputs={"manifest.csv": sha256_file(manifest)}
@@ -110,6 +119,19 @@ def split(
     print_table(
         [{k: "-" if v is None else v for k, v in row.items()} for row in split_table(made, cohort)]
     )
+
+
+def _audited(manifest: Manifest, path: Path) -> Manifest:
+    """Return the manifest with unknown patients joined into groups; say and write what is wrong."""
+    from hepar.audit import audit_cohort, grouped, read_looks, write_audit
+    from hepar.config import BackboneConfig
+    from hepar.provenance import stamp
+
+    found = audit_cohort(manifest, read_looks(manifest, BackboneConfig()))
+    write_audit(path, found, stamp(" ".join(sys.argv)))
+    for finding in found.findings:
+        typer.echo(f"{finding['severity']}: {finding['message']}", err=True)
+    return grouped(manifest, found) if found.groups else manifest
 
 
 @app.command(rich_help_panel=STAGE)

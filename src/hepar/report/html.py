@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hepar.progress import LOG
 from hepar.provenance import write_atomic
+from hepar.report.audit import leaks
 from hepar.report.controls import alarms
 from hepar.report.inputs import read_inputs
 from hepar.report.page import fill_page
@@ -43,7 +44,7 @@ def write_report(folder: Path) -> Path:
             "made": inputs.run["provenance"],
             "unit": inputs.evaluation["unit"],
             "warnings": inputs.run["warnings"],
-            "alarms": alarms(inputs),
+            "alarms": [*leaks(inputs), *alarms(inputs)],
             "coverage": f"{100 * inputs.evaluation['intervals']['level']:g} %",
             "sections": sections,
         },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from hepar.report import controls, method, results, trust
+from hepar.report import audit, controls, method, results, trust
 from hepar.report.inputs import ReportInputs
 from hepar.report.section import Section
 
@@ -12,6 +12,7 @@ __all__ = ["SECTIONS"]
 
 SECTIONS: Mapping[str, Callable[[ReportInputs], Section | None]] = {
     "cohort": results.cohort,
+    "audit": audit.audit,
     "metrics": results.metrics,
     "confusion": results.confusion,
     "curves": results.curves,
