@@ -269,9 +269,7 @@ def _fit(
         folders = [done[name][0] for name in model.members if name in done]
         if len(folders) < len(model.members):
             raise ConfigError(f"{model.name}: a member could not be fitted.")
-        fit_ensemble_model(
-            cohort, folders, own, config, model.combine, cache=ledger.folder
-        )
+        fit_ensemble_model(cohort, folders, own, config, model.combine, cache=ledger.folder)
     else:
         fit_model(cohort, parts, own, config, cache=ledger.folder)
     own.stage(
