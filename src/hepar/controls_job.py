@@ -19,7 +19,7 @@ from hepar.split import Split, make_split
 
 if TYPE_CHECKING:
     from hepar.backbone import Weights
-    from hepar.fit.control_inputs import ControlInputs
+    from hepar.fit.control_inputs import ControlInputs, Scored
 
 __all__ = ["control_model"]
 
@@ -73,14 +73,14 @@ def _work(job: Job) -> None:
     content = {
         "level": inputs.level,
         "unit": inputs.unit,
-        "chance": 1 / len(inputs.labels),
+        "metric": "auroc",
         "interval": config.evaluate.level,
         "penalty": inputs.penalty,
         "permutations": config.controls.permutations,
         "n_patients": len(own.patients),
         "n_samples": len(kept),
         "notes": _notes(job, len(kept), len(own)),
-        "model": _model_record(result.estimate, result.dealt),
+        "model": _model_record(result),
         "controls": make_controls(inputs),
         "meter": _meter(job, own, features),
     }
@@ -89,14 +89,15 @@ def _work(job: Job) -> None:
     write_artefact(job.ledger.folder / "controls.json", "controls", content, provenance)
 
 
-def _model_record(result: Any, dealt: NDArray[np.float64]) -> dict[str, Any]:
+def _model_record(scored: Scored) -> dict[str, Any]:
     """Return the model's own score, and how many deals of the labels did as well by chance."""
-    value = None if result is None else result.value
+    result, dealt = scored.estimate, scored.dealt
     p = None
-    if value is not None and len(dealt):
-        p = (1 + int((dealt >= value - 1e-12).sum())) / (1 + len(dealt))
+    if result is not None and len(dealt):
+        p = (1 + int((dealt >= result.value - 1e-12).sum())) / (1 + len(dealt))
     return {
-        "value": value,
+        "label": scored.label,
+        "value": None if result is None else result.value,
         "low": None if result is None else result.low,
         "high": None if result is None else result.high,
         "p": p,

@@ -19,7 +19,7 @@ class Finding:
     """What one control found.
 
     Attributes:
-        value: its score; None where it could not be made.
+        value: its score, an AUROC; None where it could not be made.
         low: lower end of the interval, or of the range of the deals; None where there is none.
         high: upper end.
         floor: what chance stays below in 95 of 100 cohorts.
@@ -74,5 +74,6 @@ def found(scored: Scored, meaning: str, detail: str = "") -> Finding:
         return Finding(not_made="too few patients carry a label to deal labels anew")
     p, floor = chance_p(own.value, scored.dealt)
     text = meaning.replace("{value}", f"{own.value:.2f}").replace("{floor}", f"{floor:.2f}")
-    text = text.replace("{unit}", scored.table.unit)
+    text = text.replace("{unit}", scored.table.unit).replace("{label}", scored.label)
+    detail = f"{scored.label} told best" + (f"; {detail}" if detail else "")
     return Finding(own.value, own.low, own.high, floor, p, text, detail)

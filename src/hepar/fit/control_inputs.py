@@ -95,14 +95,19 @@ class ControlInputs:
 class Scored:
     """Out-of-fold predictions under the real labels, and scores under labels dealt anew.
 
+    The score is the AUROC of the label that is told best: what gives patients away mostly concerns
+    one label, and a mean over labels would hide it.
+
     Attributes:
         table: at the level that is scored.
-        estimate: of the balanced accuracy; None where a label has no row.
-        dealt: balanced accuracy under each deal, at the same level.
-        slices: the same of slices, where copies keep the label of their original.
+        label: that is told best from the rest.
+        estimate: of its AUROC; None where a label has no row.
+        dealt: the same score under each deal: of whatever label is told best then.
+        slices: mean AUROC over labels, of slices, under each deal.
     """
 
     table: Predictions
+    label: str
     estimate: Estimate | None
     dealt: Floats
     slices: Floats
@@ -132,8 +137,9 @@ def _at(inputs: ControlInputs, slices: Predictions, level: Level) -> Predictions
     return aggregate(slices, inputs.head.aggregate, inputs.head.top_k)
 
 
-def _balanced(table: Predictions) -> float:
-    return float(values(METRICS.get("balanced_accuracy"), count_by_patient(table).tally())[0])
+def _aurocs(table: Predictions) -> Floats:
+    """Return the AUROC of each label against the rest, then their mean; NaN where undefined."""
+    return values(METRICS.get("auroc"), count_by_patient(table).tally())
 
 
 def score(inputs: ControlInputs, refit: Refit, codes: Integers, names: Sequence[str]) -> Scored:
@@ -153,16 +159,20 @@ def score(inputs: ControlInputs, refit: Refit, codes: Integers, names: Sequence[
     table = _at(inputs, _table(inputs, found[0], codes, names), level)
     counts = count_by_patient(table)
     grouped = inputs.unit != "image"
-    result = estimate(counts, level, inputs.evaluate, grouped=grouped)["balanced_accuracy", None]
+    found_for = estimate(counts, level, inputs.evaluate, grouped=grouped)
+    told = _aurocs(table)[:-1]
+    best = -1 if np.isnan(told).any() else int(np.argmax(told))
+    result = found_for["auroc", best] if best >= 0 else None
     dealt, slices = [], []
     for own, probabilities in zip(deals, found[1:], strict=True):
         rows = _table(inputs, probabilities, own, names)
-        slices.append(_balanced(rows))
-        dealt.append(_balanced(_at(inputs, rows, level)))
+        slices.append(_aurocs(rows)[-1])
+        dealt.append(_aurocs(_at(inputs, rows, level))[:-1].max())
     kept = np.array(dealt)
     return Scored(
         table,
+        names[max(best, 0)],
         result if isinstance(result, Estimate) else None,
         kept[np.isfinite(kept)],
-        np.array(slices),
+        np.array(slices)[np.isfinite(slices)] if slices else np.zeros(0),
     )

@@ -44,7 +44,7 @@ def predict_source(inputs: ControlInputs) -> Finding:
     result = found(
         scored,
         f"The model's features tell where a left-out {{unit}} comes from ({name}: "
-        f"{', '.join(names[:4])}) with balanced accuracy {{value}} (chance stays below {{floor}}), "
+        f"{', '.join(names[:4])}) with AUROC {{value}} (chance stays below {{floor}}), "
         f"and source and label go together (Cramér's V {tied:.2f}): the model can answer by "
         "knowing the source. Take every label from every source, or leave out whole sources in "
         "turn.",

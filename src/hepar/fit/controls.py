@@ -23,8 +23,10 @@ __all__ = ["CONTROLS", "make_controls"]
 _METADATA_PENALTY = 10.0
 """For a handful of columns; the model's own is for a thousand features."""
 
+_CHANCE = 0.5
+
 _AS_GOOD = 0.05
-"""Balanced accuracy that an untrained network may be behind and still count as as good."""
+"""AUROC that an untrained network may be behind and still count as as good."""
 
 
 Control = Callable[[ControlInputs], Finding]
@@ -49,12 +51,15 @@ def _permutation(inputs: ControlInputs) -> Finding:
     scores = inputs.model[1].slices
     if len(scores) < 2:
         return Finding(not_made="too few patients carry a label to deal labels anew")
-    chance = 1 / len(inputs.labels)
     copies = int((inputs.origin != np.arange(len(inputs.origin))).sum())
-    p = 1.0 if np.ptp(scores) == 0 else float(ttest_1samp(scores, chance, alternative="greater")[1])
+    p = (
+        1.0
+        if np.ptp(scores) == 0
+        else float(ttest_1samp(scores, _CHANCE, alternative="greater")[1])
+    )
     meaning = (
         f"With labels dealt at random to {inputs.unit}s, left-out slices still score "
-        f"{scores.mean():.2f} where chance is {chance:.2f}: the model knows them again, "
+        f"{scores.mean():.2f} (AUROC) where chance is 0.50: the model knows them again, "
         "because copies or patients stand on both sides of the folds. Remove the copies that the "
         "audit lists, or correct the ids."
     )
@@ -62,7 +67,7 @@ def _permutation(inputs: ControlInputs) -> Finding:
     if copies:
         detail += f"; {copies} copies of other patients' slices keep their original's label"
     low, high = float(scores.min()), float(scores.max())
-    return Finding(float(scores.mean()), low, high, chance, p, meaning, detail)
+    return Finding(float(scores.mean()), low, high, _CHANCE, p, meaning, detail)
 
 
 @_control("background", "Background only")
@@ -73,10 +78,10 @@ def _background(inputs: ControlInputs) -> Finding:
     scored = score(inputs, inputs.refit(inputs.background), inputs.codes, inputs.labels.names)
     return found(
         scored,
-        "With the liver painted over, the labels of left-out {unit}s are still told with balanced "
-        "accuracy {value} (chance stays below {floor}): the model can answer from what is outside "
-        "the liver, or from what runs through the whole image, such as noise. Look for tables, "
-        "marks, dose and kernel that go with a label.",
+        "With the liver painted over, {label} is still told from the rest, in left-out {unit}s, "
+        "with AUROC {value} (chance stays below {floor}): the model can answer from what is "
+        "outside the liver, or from what runs through the whole image, such as noise. Look for "
+        "tables, marks, dose and kernel that go with a label.",
         "a rectangle hides the liver",
     )
 
@@ -91,8 +96,8 @@ def _grain(inputs: ControlInputs) -> Finding:
     scored = score(inputs, refit, inputs.codes, inputs.labels.names)
     return found(
         scored,
-        "From noise and sharpness alone, the labels of left-out {unit}s are told with balanced "
-        "accuracy {value} (chance stays below {floor}): dose, kernel, slice thickness or how files "
+        "From noise and sharpness alone, {label} is told from the rest, in left-out {unit}s, with "
+        "AUROC {value} (chance stays below {floor}): dose, kernel, slice thickness or how files "
         "were made go with a label. Balance the cohort over them, or smooth the images alike.",
         "strength of the grain of soft tissue outside the liver mask, at three scales",
     )
@@ -111,7 +116,7 @@ def _metadata(inputs: ControlInputs) -> Finding:
         detail += f"; left out, for they may tell the label: {', '.join(known.left_out)}"
     return found(
         scored,
-        "Without a single pixel, the labels of left-out {unit}s are told with balanced accuracy "
+        "Without a single pixel, {label} is told from the rest, in left-out {unit}s, with AUROC "
         f"{{value}} (chance stays below {{floor}}) from {', '.join(known.used)}: how a patient was "
         "scanned gives the label away. Balance the cohort over it, or report each group apart.",
         detail,
@@ -130,9 +135,10 @@ def _untrained(inputs: ControlInputs) -> Finding:
     model = inputs.model[1]
     result = found(
         scored,
-        "A network with random weights tells the labels of left-out {unit}s with balanced "
-        "accuracy {value} (chance stays below {floor}), as well as the pretrained one: they show "
-        "in plain brightness or grain. Look for noise, dose, kernel or marks that go with a label.",
+        "A network with random weights tells {label} from the rest, in left-out {unit}s, with "
+        "AUROC {value} (chance stays below {floor}), and does as well as the pretrained one: "
+        "labels show in plain brightness or grain. Look for noise, dose, kernel or marks that go "
+        "with a label.",
         f"the same recipe; as good means shown to be less than {_AS_GOOD:g} behind",
     )
     if result.p is None:
@@ -149,10 +155,10 @@ def _untrained(inputs: ControlInputs) -> Finding:
 def _p_behind(inputs: ControlInputs, model: Scored, other: Scored) -> float | None:
     """Return how likely an untrained network that is clearly behind looks like this one."""
     counts = [count_by_patient(scored.table) for scored in (model, other)]
-    metric = METRICS.get("balanced_accuracy")
+    metric = METRICS.get("auroc")
     if inputs.unit == "image" or counts[0].fewest_patients(metric, None) < MIN_PATIENTS:
         return None
-    drawn = [bootstrap(c, inputs.evaluate)["balanced_accuracy"][:, 0] for c in counts]
+    drawn = [bootstrap(c, inputs.evaluate)["auroc"][:, -1] for c in counts]
     lead = drawn[0] - drawn[1]
     lead = lead[~np.isnan(lead)]
     return float((1 + (lead >= _AS_GOOD).sum()) / (1 + len(lead)))
