@@ -60,9 +60,8 @@ def chance_p(value: float, dealt: Floats) -> tuple[float, float]:
     n = len(dealt)
     spread = max(float(dealt.std(ddof=1)), 1e-6) * (1 + 1 / n) ** 0.5
     middle = float(dealt.mean())
-    return float(t.sf((value - middle) / spread, n - 1)), middle + float(
-        t.isf(0.05, n - 1)
-    ) * spread
+    floor = middle + float(t.isf(0.05, n - 1)) * spread
+    return float(t.sf((value - middle) / spread, n - 1)), min(1.0, floor)
 
 
 def found(scored: Scored, meaning: str, detail: str = "") -> Finding:
