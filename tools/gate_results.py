@@ -12,7 +12,7 @@ import dataclasses
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,6 @@ from hepar.ingest import ingest, read_slices
 from hepar.model.cloud import unit_rows
 from hepar.model.gate import Gate
 from hepar.model.gate_inputs import (
-    coloured_paths,
     gate_features,
     gate_recipes,
     turned_features,

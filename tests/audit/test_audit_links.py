@@ -136,3 +136,21 @@ def test_groups_are_a_partition_that_holds_every_link(pairs):
     assert sorted(set(group.tolist())) == list(range(group.max() + 1))
     alone = set(range(10)) - {i for pair in pairs for i in pair if pair[0] != pair[1]}
     assert all((group == group[i]).sum() == 1 for i in alone)
+
+
+@pytest.mark.parametrize("sizes", [[1] * 60, [5] * 12, [40, 10, 10], [58, 1, 1]])
+def test_the_nearest_outside_a_unit_are_found_whatever_its_size(sizes):
+    rows = np.random.default_rng(len(sizes)).normal(size=(60, 6)).astype(np.float32)
+    units = np.repeat(np.arange(len(sizes)), sizes)
+    a, b, cosine = near_pairs(rows, units, k=3, least=-2.0)
+    scaled = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    likeness = np.where(units[:, None] == units, -np.inf, scaled @ scaled.T)
+    nearest = np.argsort(-likeness, axis=1)[:, :3]
+    wanted = {
+        tuple(sorted((i, int(j))))
+        for i in range(60)
+        for j in nearest[i]
+        if np.isfinite(likeness[i, j])
+    }
+    assert set(zip(a.tolist(), b.tolist(), strict=True)) == wanted
+    np.testing.assert_allclose(cosine, likeness[a, b], atol=1e-5)

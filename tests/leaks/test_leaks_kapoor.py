@@ -14,8 +14,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hepar import run
 from hepar.audit import audit_cohort, audit_partitions, read_looks
-from hepar.config import BackboneConfig, EvaluateConfig, HeadConfig, IngestConfig, SplitConfig
+from hepar.config import (
+    BackboneConfig,
+    EvaluateConfig,
+    HeadConfig,
+    IngestConfig,
+    SplitConfig,
+    read_config,
+)
 from hepar.data import LabelSet, Sample
 from hepar.errors import EvaluateError, SplitError
 from hepar.evaluate import evaluate, measure_calibration
@@ -130,9 +138,18 @@ def test_duplicates_across_patients_are_found(pictures, tmp_path):
 # L2 Illegitimate features
 
 
-def test_a_mark_that_gives_the_label_away_is_told_by_a_control(tmp_path):
-    """The whole test of every planted confounder is tests/fit/test_fit_controls.py."""
-    pytest.importorskip("hepar.fit.controls")
+@pytest.mark.parametrize("confounder", ["mark", ""])
+def test_a_mark_that_gives_the_label_away_is_told_by_a_control(tmp_path, confounder):
+    phantom = PhantomConfig(patients=36, slices=3, size=128, seed=1, confounder=confounder)
+    write_cohort(tmp_path, phantom, ("dicom", "masks"))
+    settings = [f"ingest.labels_csv={tmp_path / 'labels.csv'}", "recipe.size=96"]
+    run(tmp_path / "dicom", tmp_path / "run", read_config(None, settings))
+    records = json.loads((tmp_path / "run" / "controls.json").read_text())["controls"]
+    fired = {record["name"] for record in records if record["fires"]}
+    assert ("background" in fired) == bool(confounder)
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    first = page[: page.index("</header>")]
+    assert ("outside the liver" in first) == bool(confounder)
 
 
 # L3.1 Temporal leakage
