@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from bench_audit import audit, intervals
 from bench_data import inputs, memory
 from bench_train import comparison, prefix, ways
 from hepar.backbone import BACKBONES, Network, find_weights
@@ -265,7 +266,16 @@ def network_row(name: str, times: Mapping[str, float]) -> str:
     )
 
 
-SECTIONS: Sequence[Callable[[int], str]] = (networks, inputs, memory, prefix, comparison, ways)
+SECTIONS: Sequence[Callable[[int], str]] = (
+    networks,
+    inputs,
+    memory,
+    prefix,
+    comparison,
+    ways,
+    audit,
+    intervals,
+)
 
 
 def machine() -> str:
