@@ -6,6 +6,7 @@ import dataclasses
 import os
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,10 @@ def new_ledger(out: Path, command: str = "") -> Ledger:
     """
     there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
-        raise ConfigError(f"{out}: expected a folder to write to, got {there}, which is none.")
+        why = "is not writable" if there.is_dir() else "is a file"
+        raise ConfigError(
+            f"{out}: expected a folder to write to, and {there} {why}. Choose another."
+        )
     return Ledger(out, command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
 
 
@@ -98,6 +102,8 @@ def prepare(
         raise IngestError(f"{source}: {lost.where}: {lost.message}")
     manifest = _audit(manifest, ledger, configs[0])
     plans = [plan(manifest, config) for config in configs]
+    if any(config.recipe.name == "auto" for config in configs):
+        manifest = _say_recipe(manifest, plans[0])
     if any(part.recipe.needs_mask for parts in plans for part in parts):
         manifest = _without_liver(manifest)
     return Cohort(manifest, _split(manifest, ledger, configs[0])), plans
@@ -219,10 +225,42 @@ def _as_images(manifest: Manifest) -> Manifest:
     )
 
 
+def _say_recipe(manifest: Manifest, parts: Sequence[PlannedPart]) -> Manifest:
+    """Return the manifest with a finding where some masks decided that none is looked at."""
+    bare = sum(not sample.mask for sample in manifest.samples)
+    if not 0 < bare < len(manifest):
+        return manifest
+    message = (
+        f"{bare} of {len(manifest)} samples have no mask, so recipe {parts[0].recipe.name!r} is "
+        "used, which looks at no mask. Add the masks, or leave those samples out, for 'liver'."
+    )
+    LOG.warning("%s", message)
+    finding = Finding("left-out", "masks", message)
+    return dataclasses.replace(manifest, findings=(*manifest.findings, finding))
+
+
 def _without_liver(manifest: Manifest) -> Manifest:
-    """Return the manifest without slices whose mask shows no liver."""
+    """Return the manifest without slices whose mask shows no liver, and say how many those are.
+
+    Raises:
+        IngestError: no slice of a label is left.
+    """
     shown = tuple(s for s in manifest.samples if s.extra.get("liver_px") != "0")
-    return manifest if len(shown) == len(manifest) else dataclasses.replace(manifest, samples=shown)
+    gone = Counter(s.label for s in manifest.samples if s.extra.get("liver_px") == "0")
+    if not gone:
+        return manifest
+    told = ", ".join(f"{n} {label or 'unlabelled'}" for label, n in sorted(gone.items()))
+    lost = sorted(set(gone) - {""} - {s.label for s in shown})
+    if lost:
+        raise IngestError(
+            f"masks: expected liver in some slice of every label, got none in those of "
+            f"{', '.join(lost)} ({told} without). Correct ingest.mask_values, or pass --recipe "
+            "picture (ct for HU), which looks at no mask."
+        )
+    message = f"{gone.total()} slices whose mask shows no liver are left out ({told})."
+    LOG.info("%s", message)
+    finding = Finding("left-out", "masks", message, "note")
+    return dataclasses.replace(manifest, samples=shown, findings=(*manifest.findings, finding))
 
 
 def _split(manifest: Manifest, ledger: Ledger, config: RunConfig) -> Split:

@@ -168,6 +168,10 @@ def report_model(
     return folder / "report.html"
 
 
+_ON_PAGE_ONE = {"masks-like-lesions", "labels-alike", "left-out"}
+"""Codes of findings that a reader must know before any number."""
+
+
 def _warnings(
     manifest: Manifest, backbones: Sequence[Mapping[str, Any]], config: RunConfig
 ) -> list[str]:
@@ -186,6 +190,18 @@ def _warnings(
     if len(manifest.patients) < 20 and manifest.patients_known:
         warnings.append(
             f"Only {len(manifest.patients)} patients: intervals are wide, and some are undefined."
+        )
+    warnings += [
+        finding.message[:1].upper() + finding.message[1:]
+        for finding in manifest.findings
+        if finding.code in _ON_PAGE_ONE
+    ]
+    mixed = sum(len({s.label for s in own} - {""}) > 1 for own in manifest.patients.values())
+    if mixed and config.head.aggregate == "mean":
+        warnings.append(
+            f"{mixed} of {len(manifest.patients)} patients have slices of several labels. Their "
+            "label is the most severe, and the mean over all their slices dilutes it: think of "
+            "head.aggregate=top."
         )
     return warnings
 

@@ -14,7 +14,7 @@ from hepar.ingest.drafts import Draft, make_drafts
 from hepar.ingest.files import Entry, Listing, Source, name_of
 from hepar.ingest.labels import Labels, find_labels_table, join_labels, read_labels
 from hepar.ingest.looks import Look, look_at, look_at_all
-from hepar.ingest.masked import join_masks
+from hepar.ingest.masked import doubtful_masks, join_masks
 from hepar.ingest.names import check_names, escaped
 from hepar.ingest.patients import check_patients, patient_finder, unmatched
 from hepar.progress import LOG
@@ -68,6 +68,8 @@ def make_manifest(source: Source, config: IngestConfig, *, labelled: bool = True
         raise IngestError(f"{source.root}: expected usable CT images, got none {_reasons(notes)}")
     if labelled:
         notes += _unlabelled(samples)
+        notes += doubtful_masks(samples, values, config)
+        notes += _same_words(samples)
     notes = [replace(n, where=escaped(n.where), message=escaped(n.message)) for n in notes]
     for note in notes:
         LOG.info("%s: %s: %s", note.severity, note.where, note.message)
@@ -80,6 +82,23 @@ def make_manifest(source: Source, config: IngestConfig, *, labelled: bool = True
         flip_vertical=config.flip_vertical,
         findings=tuple(notes),
     )
+
+
+def _same_words(samples: Sequence[Sample]) -> list[Finding]:
+    """Return a finding for labels that differ only by case, spaces, hyphens or underscores."""
+    words: dict[str, set[str]] = {}
+    for label in {sample.label for sample in samples if sample.label}:
+        words.setdefault("".join(filter(str.isalnum, label.lower())), set()).add(label)
+    return [
+        Finding(
+            "labels-alike",
+            ", ".join(sorted(alike)),
+            f"expected one spelling of a label, got {', '.join(map(repr, sorted(alike)))}: they "
+            "count as different labels. Give them one name in the source.",
+        )
+        for alike in words.values()
+        if len(alike) > 1
+    ]
 
 
 def _claims(

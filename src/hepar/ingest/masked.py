@@ -22,7 +22,7 @@ from hepar.ingest.masks import (
 )
 from hepar.ingest.place import apart
 
-__all__ = ["join_masks"]
+__all__ = ["doubtful_masks", "join_masks"]
 
 
 def join_masks(
@@ -72,6 +72,36 @@ def join_masks(
         for path, n in outside.items()
     ]
     return kept, values
+
+
+def doubtful_masks(
+    samples: Sequence[Sample], values: Mapping[str, int], config: IngestConfig
+) -> list[Finding]:
+    """Return a finding where masks of one value were taken for liver and may show the lesions.
+
+    Liver is in slices of every label; a lesion is not.
+    """
+    if parse_mask_values(config.mask_values) or "lesion" in values or set(values) != {"liver"}:
+        return []
+    value = values["liver"]
+    seen: dict[str, list[bool]] = {}
+    for sample in samples:
+        if sample.mask and sample.label:
+            seen.setdefault(sample.label, []).append(sample.extra.get("liver_px", "0") != "0")
+    empty = sorted(label for label, has in seen.items() if not any(has))
+    way = f"If it is the lesion, say --set ingest.mask_values=lesion={value}"
+    if empty and len(empty) < len(seen):
+        message = (
+            f"mask value {value} was taken for liver, and no slice of {', '.join(empty)} has it: "
+            f"it looks like the lesion, which would give the label away. {way}; if it is the "
+            f"liver, say liver={value}."
+        )
+        return [Finding("masks-like-lesions", "masks", message)]
+    if value == 1:  # what 1 means is documented
+        return []
+    return [
+        Finding("one-mask-value", "masks", f"mask value {value} is taken for liver. {way}.", "note")
+    ]
 
 
 def _mask_values(masks: Mapping[Path, MaskInfo], config: IngestConfig) -> dict[str, int]:
