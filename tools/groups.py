@@ -25,12 +25,13 @@ def measure(source: Path) -> str:
     """Return a row of the table."""
     manifest = ingest(source, IngestConfig(patients_unknown=True))
     known = manifest.patients_known
-    true = [s.patient_id if known else "" for s in manifest.samples]
-    scan = [s.extra.get("scan_id", "") for s in manifest.samples]
+    whose = {s.sample_id: s.patient_id for s in manifest.samples}
     hidden = tuple(dataclasses.replace(s, patient_id=s.sample_id) for s in manifest.samples)
     bare = dataclasses.replace(manifest, samples=hidden, unit="image")
     audit = audit_cohort(bare, read_looks(bare, BackboneConfig()))
     group = [audit.groups[sample.sample_id] for sample in bare.samples]
+    true = [whose[sample.sample_id] for sample in bare.samples]
+    scan = [sample.extra.get("scan_id", "") for sample in bare.samples]
     kinds = Counter(link["kind"] for link in audit.links)
     links = ", ".join(f"{n:,} {kind}" for kind, n in sorted(kinds.items()))
     cells = [f"{len(group):,}", f"{len(set(group)):,}", f"{Counter(group).most_common(1)[0][1]:,}"]
