@@ -26,7 +26,7 @@ from hepar.provenance import read_artefact, sha256_file, stamp, write_artefact
 from hepar.registry import nearest
 from hepar.settings import check
 
-__all__ = ["ComparePlan", "ModelPlan", "compare", "read_plan"]
+__all__ = ["ComparePlan", "ModelPlan", "compare", "read_plan", "unlike_recipes"]
 
 METRICS = (
     "accuracy",
@@ -353,11 +353,15 @@ def _write(
         "n_patients": len(patients),
         "n_samples": len(slices),
         "interval": first["intervals"],
-        "warnings": [*dict.fromkeys(w for run in runs.values() for w in run["warnings"]), *failed],
+        "warnings": [
+            *dict.fromkeys(w for run in runs.values() for w in run["warnings"]),
+            *unlike_recipes(runs),
+            *failed,
+        ],
         "models": [
             {
                 "name": name,
-                "description": _description(plans[name]),
+                "description": f"{_description(plans[name])}; {_seen(runs[name])}",
                 "kind": _kind(plans[name]),
                 "is_random": bool(runs[name]["backbone"]["is_random"]),
                 "seeds": [int(folder.name.removeprefix("seed-")) for folder in folders],
@@ -376,6 +380,25 @@ def _write(
     )
     write_artefact(ledger.folder / "comparison.json", "comparison", content, provenance)
     return write_comparison(ledger.folder)
+
+
+def _seen(run: Mapping[str, Any]) -> str:
+    """Return what a model's network sees, in words."""
+    return f"recipe {run['recipe']}, {run['backbone']['input_size']} px"
+
+
+def unlike_recipes(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a warning where models do not look at the same pixels."""
+    recipes: dict[str, list[str]] = {}
+    for name, run in runs.items():
+        recipes.setdefault(run["recipe"], []).append(name)
+    if len(recipes) < 2:
+        return []
+    listed = "; ".join(f"{recipe}: {', '.join(names)}" for recipe, names in recipes.items())
+    return [
+        f"Models see the images through different recipes ({listed}): a difference between them "
+        "may be the recipe's. Pass --recipe for all."
+    ]
 
 
 def _where(evaluations: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[str, str]:

@@ -14,43 +14,81 @@ from hepar.config import RunConfig, merge
 from hepar.errors import ConfigError
 from hepar.provenance import read_artefact, sha256_file, stamp, write_artefact
 
-__all__ = ["CHOICES", "reproduce"]
+__all__ = ["choices", "reproduce"]
 
-CHOICES = (
-    (
-        "Unit of the 80/20 split",
-        "never stated; the text speaks of images",
-        "images, in the paper's way; patients, in the honest way",
-    ),
-    ("Data", "never published; no number of patients or images is given", "the cohort named here"),
-    (
-        "Which layers are frozen",
-        "contradictory",
-        "all stages but the last (--freeze early)",
-    ),
-    ("Extra layers", "no sizes", "one dense layer of 256, ReLU, dropout 0.5, softmax"),
-    ("Learning", "Adam 1e-4, batch 32, 50 epochs, early stopping", "the same"),
-    (
-        "What stops the training",
-        "no tune set is named",
-        "a fifth of the training patients (images, in the paper's way), never the test part",
-    ),
-    (
-        "Scaling",
-        "0-1, which is not what the networks were pretrained with",
-        "0-1, then each network's own mean and standard deviation",
-    ),
-    (
-        "Denoising and contrast enhancement",
-        "named, without parameters",
-        "Gaussian of 1 pixel, CLAHE with clip limit 2 and 8 x 8 tiles",
-    ),
-    ("Input size", "224 px for all, InceptionV3 too", "each network's own; recipe.size sets one"),
-    ("Augmentation", "before the split", "of training images only, in eight fixed views"),
-    ("The 'proposed model' (99.33 %)", "never defined", "left out"),
-    ("Seeds, intervals, AUROC, specificity", "none", "all given"),
-)
-"""Subject, what the paper says, what is done here."""
+_FREEZES = {
+    "early": "all stages but the last",
+    "none": "none: all layers are trained",
+    "all": "all: heads alone are fitted",
+}
+
+
+def choices(config: RunConfig) -> list[list[str]]:
+    """Return subject, what the paper says of it, and what is done here.
+
+    Args:
+        config: of a model that is trained, where one is.
+    """
+    tuned, augment = config.finetune, config.augment
+    widths = ", ".join(map(str, tuned.hidden))
+    layers = f"dense layers of {widths}, ReLU, dropout {tuned.dropout:g}" if widths else "none"
+    learning = (
+        f"Adam {tuned.learning_rate:g}, batch {tuned.batch}, at most {tuned.epochs} epochs, "
+        f"stopped after {tuned.patience} without a better tune loss"
+    )
+    trains = tuned.freeze != "all"
+    views = "no augmentation" if augment.views == 1 else f"{augment.views} fixed views of each"
+    size = f"{config.recipe.size} px for all" if config.recipe.size else "each network's own"
+    steps = {
+        "paper": "Gaussian of 1 pixel, CLAHE with clip limit 2 and 8 x 8 tiles",
+    }.get(config.recipe.name, f"those of recipe {config.recipe.name!r} (hepar info)")
+    return [
+        [
+            "Unit of the 80/20 split",
+            "never stated; the text speaks of images",
+            "images, in the paper's way; patients, in the honest way",
+        ],
+        ["Data", "never published; no number of patients or images is given", "the cohort here"],
+        [
+            "Which layers are frozen",
+            "contradictory",
+            _FREEZES.get(tuned.freeze, f"up to {tuned.freeze}"),
+        ],
+        ["Extra layers", "no sizes", f"{layers}; softmax" if trains else "none; heads alone"],
+        [
+            "Learning",
+            "Adam 1e-4, batch 32, 50 epochs, early stopping",
+            learning if trains else "no network is trained",
+        ],
+        [
+            "What stops the training",
+            "no tune set is named",
+            f"{tuned.tune:.0%} of the training patients (images, in the paper's way), never the "
+            "test part"
+            if trains
+            else "no network is trained",
+        ],
+        [
+            "Scaling",
+            "0-1, which is not what the networks were pretrained with",
+            "0-1, then each network's own mean and standard deviation",
+        ],
+        ["Denoising and contrast enhancement", "named, without parameters", steps],
+        ["Input size", "224 px for all, InceptionV3 too", size],
+        [
+            "Augmentation",
+            "before the split",
+            f"of training images only: {views}" if trains else "none: no network is trained",
+        ],
+        ["The 'proposed model' (99.33 %)", "never defined", "left out"],
+        ["Seeds, intervals, AUROC, specificity", "none", "all given"],
+    ]
+
+
+def _a_trained(plan: ComparePlan) -> RunConfig:
+    """Return the configuration of the first model that is trained, else of the first."""
+    trained = [m.config for m in plan.models if m.config.finetune.freeze != "all"]
+    return trained[0] if trained else plan.models[0].config
 
 
 def reproduce(
@@ -100,7 +138,7 @@ def reproduce(
         "n_test_images": found["images"]["n_samples"],
         "warnings": [w for w in found["patients"]["warnings"] if w],
         "models": [_row(model, found["images"], out) for model in found["patients"]["models"]],
-        "choices": [list(choice) for choice in CHOICES],
+        "choices": choices(_a_trained(plan)),
         "config": found["patients"]["config"],
     }
     inputs = {f"{w}/comparison.json": sha256_file(out / w / "comparison.json") for w in ways}

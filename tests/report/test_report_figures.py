@@ -36,16 +36,20 @@ def predictions():
 
 
 @pytest.mark.parametrize(
-    "draw", [lambda p: draw_roc(p, ["0.8", "0.8"]), draw_histograms], ids=["roc", "histograms"]
+    ("draw", "names"),
+    [
+        (lambda p: draw_roc(p, ["0.8", "0.8"]), ["mal$ig$nant"]),
+        (draw_histograms, ["mal$ig$nant", "normal & <b>"]),
+    ],
+    ids=["roc", "histograms"],
 )
-def test_a_figure_is_well_formed_described_and_shows_names_as_they_are(predictions, draw):
+def test_a_figure_is_well_formed_described_and_shows_names_as_they_are(predictions, draw, names):
     svg = draw(predictions)
     root = ElementTree.fromstring(svg)
     assert root.get("role") == "img"
     assert root.get("aria-label")
     text = "".join(root.itertext())
-    assert "mal$ig$nant" in text
-    assert "normal & <b>" in text
+    assert all(name in text for name in names)
     assert "<b>" not in svg
     assert "http" not in svg
     assert "var(--ink)" in svg
@@ -60,7 +64,13 @@ def test_a_name_is_cut_and_cannot_turn_its_neighbours_around():
 
 
 def test_an_emoji_is_drawn_without_a_warning(predictions):
-    assert "\U0001f9ea" in draw_roc(predictions, ["\U0001f9ea", "0.8"])
+    assert "\U0001f9ea" in draw_roc(predictions, ["0.8", "\U0001f9ea"])
+
+
+def test_of_two_labels_one_curve_is_drawn_because_the_other_is_its_mirror(predictions):
+    text = "".join(ElementTree.fromstring(draw_roc(predictions, ["first", "second"])).itertext())
+    assert "second" in text
+    assert "first" not in text
 
 
 def test_names_of_points_in_one_place_do_not_overlap_and_stay_inside():

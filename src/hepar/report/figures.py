@@ -145,7 +145,9 @@ def draw_roc(predictions: Predictions, aurocs: Sequence[str]) -> str:
     """
     figure, (axis,) = new_figure(4.6, 4.2)
     axis.plot([0, 1], [0, 1], color=FAINT, linewidth=1)
-    for i, label in enumerate(predictions.labels):
+    labels = list(enumerate(predictions.labels))
+    shown = labels if len(labels) > 2 else labels[-1:]  # of two, one is the other turned round
+    for i, label in shown:
         positive = predictions.reference_index == i
         if positive.all() or not positive.any():
             continue
@@ -165,7 +167,7 @@ def draw_roc(predictions: Predictions, aurocs: Sequence[str]) -> str:
     axis.set_ylabel("sensitivity", color=INK, fontsize=9)
     if axis.get_legend_handles_labels()[0]:
         axis.legend(loc="lower right", frameon=False, fontsize=8.5, labelcolor=INK)
-    listed = "; ".join(f"{n}: {a}" for n, a in zip(predictions.labels, aurocs, strict=True))
+    listed = "; ".join(f"{name}: {aurocs[i]}" for i, name in shown)
     return to_svg(figure, f"ROC curve of each label against the rest. Area under it: {listed}.")
 
 
