@@ -164,9 +164,7 @@ class Gate:
 
     def _header(self, sample: Sample, coloured: bool) -> str:  # noqa: FBT001
         """Return why a slice is refused by what is known without its pixels, or ""."""
-        if sample.kind not in self.kinds:
-            if sample.kind == "hu":
-                return "HU, and the model was trained on 8-bit pictures"
+        if sample.kind == "picture" and "picture" not in self.kinds:
             return "8-bit picture, and the model was trained on HU"
         if coloured and not self.coloured:
             return "colour picture, and the model was trained on grey ones"

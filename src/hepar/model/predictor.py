@@ -114,7 +114,9 @@ class Predictor:
         findings = _findings(bundle, readers, empty)
         if gate and bundle.gate:
             answers, refused = _refuse(bundle.gate, manifest, answers, config)
-            findings = (*refused, *(f for f in findings if f.code != "other-kind"))
+            if "hu" in bundle.kinds:  # pictures are refused then, which says it all
+                findings = tuple(f for f in findings if f.code != "other-kind")
+            findings = (*refused, *findings)
         for finding in findings:
             LOG.warning("%s", finding.message)
         return Answer(slices, patients, answers, findings)
