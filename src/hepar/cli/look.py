@@ -54,6 +54,44 @@ def weights_fetch(
 
 
 @app.command(rich_help_panel=LOOK)
+def settings(
+    start: Annotated[
+        str, typer.Argument(help="Only settings that begin so, such as `finetune`.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """List the settings that a TOML file or `--set` can change: default and meaning."""
+    import shutil
+    import textwrap
+
+    from hepar.config import describe_settings
+    from hepar.errors import ConfigError
+
+    rows = [row for row in describe_settings() if str(row["setting"]).startswith(start)]
+    if not rows:
+        stages = dict.fromkeys(str(row["setting"]).split(".")[0] for row in describe_settings())
+        raise ConfigError(f"No setting begins with {start!r}. Stages: {', '.join(stages)}.")
+    if as_json:
+        print_json(rows)
+        return
+    width = shutil.get_terminal_size((100, 0)).columns
+    for row in rows:
+        typer.echo(f"{row['setting']} = {_as_set(row['default'])}")
+        indent = "    "
+        text = textwrap.fill(
+            str(row["meaning"]), width, initial_indent=indent, subsequent_indent=indent
+        )
+        typer.echo(text)
+
+
+def _as_set(value: object) -> str:
+    """Write a default as `--set` takes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(f"{item:g}" for item in value) if isinstance(value, tuple) else str(value)
+
+
+@app.command(rich_help_panel=LOOK)
 def info(as_json: Json = False) -> None:
     """Print versions, cores, recipes and steps: what to paste into a bug report."""
     import platform

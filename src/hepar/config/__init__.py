@@ -1,5 +1,6 @@
 """Settings: one frozen dataclass per stage, filled from one TOML file."""
 
+from hepar.config.describe import describe_settings
 from hepar.config.reading import PRESETS, config_from, merge, read_config, read_settings
 from hepar.config.stages import (
     AuditConfig,
@@ -31,6 +32,7 @@ __all__ = [
     "RunConfig",
     "SplitConfig",
     "config_from",
+    "describe_settings",
     "merge",
     "read_config",
     "read_settings",
