@@ -19,13 +19,15 @@ RNG = np.random.default_rng(0)
 
 def linear(d=6, k=3):
     weight = np.asfortranarray(RNG.normal(size=(k, d)))
-    return LinearHead(LABELS, RNG.normal(size=d), np.ones(d), weight, RNG.normal(size=k), 1.0)
+    mean, scale = RNG.normal(size=d), RNG.uniform(0.5, 2, size=d)
+    return LinearHead(LABELS, mean, scale, weight, RNG.normal(size=k), 1.0)
 
 
 def svm(gamma):
     m = 9 if gamma else 3
     coefficients = RNG.normal(size=(3, m)) if gamma else np.eye(3)
-    arrays = (np.zeros(6), np.ones(6), RNG.normal(size=(m, 6)), coefficients, RNG.normal(size=3))
+    standard = (RNG.normal(size=6), RNG.uniform(0.5, 2, size=6))
+    arrays = (*standard, RNG.normal(size=(m, 6)), coefficients, RNG.normal(size=3))
     return SvmHead(LABELS, *arrays, gamma, linear(3))
 
 
@@ -168,3 +170,38 @@ def test_a_member_sees_its_own_columns_in_its_own_order():
     features = RNG.normal(size=(4, 6))
     turned = np.concatenate([features[:, 3:], features[:, :3]], axis=1)
     np.testing.assert_array_equal(member.probabilities(features), member.head.probabilities(turned))
+
+
+def centred_logs(head, features):
+    logs = np.log(head.probabilities(features))
+    return logs - logs.mean(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("head", HEADS_ALONE)
+def test_the_slope_is_what_a_small_step_does(head):
+    features, step = np.random.default_rng(3).normal(size=(5, 6)), 1e-6
+    slope = head.slope(features)
+    for column in range(6):
+        moved = step * np.eye(6)[column]
+        there, back = centred_logs(head, features + moved), centred_logs(head, features - moved)
+        found = (there - back) / (2 * step)
+        np.testing.assert_allclose(slope.gradient[:, :, column], found, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("head", HEADS_ALONE)
+def test_a_slope_does_not_notice_other_rows(head):
+    features = np.random.default_rng(4).normal(size=(5, 6))
+    together = head.slope(features)
+    for i in range(len(features)):
+        alone = head.slope(features[i : i + 1])
+        np.testing.assert_array_equal(alone.gradient[0], together.gradient[i])
+        np.testing.assert_array_equal(alone.zero[0], together.zero[i])
+
+
+def test_a_linear_head_is_its_slope_and_a_constant():
+    head, features = linear(), np.random.default_rng(5).normal(size=(4, 6))
+    slope = head.slope(features)
+    parts = (slope.gradient * features[:, None] - slope.zero).sum(axis=2)
+    rest = centred_logs(head, features) - parts
+    np.testing.assert_allclose(rest, np.repeat(rest[:1], 4, axis=0))
+    np.testing.assert_allclose(rest[0], head.bias - head.bias.mean())

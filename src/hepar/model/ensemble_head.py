@@ -21,10 +21,14 @@ from hepar.model.head import (
     row_products,
     softmax,
 )
+from hepar.model.slope import Slope, centring, log_softmax_slope
 
 __all__ = ["Member", "StackHead", "VoteHead", "log_probabilities"]
 
 Floats = NDArray[np.float64]
+
+FLOOR = 1e-6
+"""Probabilities below it are heard as it."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +45,36 @@ class Member:
 
     def probabilities(self, features: NDArray[np.floating[Any]]) -> Floats:
         """Return probabilities (n, k) from all features (n, d)."""
-        own = [features[:, start:stop] for start, stop in self.columns]
-        return self.head.probabilities(np.concatenate(own, axis=1))
+        return self.head.probabilities(self._own(features))
+
+    def slope(self, features: NDArray[np.floating[Any]]) -> Slope:
+        """Return the derivative of its centred log-probabilities by all features (n, d)."""
+        inner = self.head.slope(self._own(features))
+        shape = (*inner.gradient.shape[:2], features.shape[1])
+        gradient, zero = np.zeros(shape), np.zeros(shape)
+        at = 0
+        for start, stop in self.columns:
+            gradient[..., start:stop] += inner.gradient[..., at : at + stop - start]
+            zero[..., start:stop] += inner.zero[..., at : at + stop - start]
+            at += stop - start
+        return Slope(gradient, zero)
+
+    def _own(self, features: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        return np.concatenate([features[:, start:stop] for start, stop in self.columns], axis=1)
 
 
 def log_probabilities(each: Floats) -> Floats:
     """Return centred log-probabilities (n, members * k) of members (members, n, k)."""
-    logs = np.log(np.maximum(each, 1e-6))
+    logs = np.log(np.maximum(each, FLOOR))
     centred = logs - logs.mean(axis=2, keepdims=True)
     return np.concatenate(list(centred), axis=1)
+
+
+def _total(slopes: list[Slope]) -> Slope:
+    total = slopes[0]
+    for slope in slopes[1:]:
+        total = total + slope
+    return total
 
 
 def _documents(members: tuple[Member, ...]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -129,6 +154,23 @@ class VoteHead:
         ]
         return np.asarray(np.mean(calibrated, axis=0))
 
+    def slope(self, features: NDArray[np.floating[Any]]) -> Slope:
+        """Return the derivative of the centred log-probabilities, weighted by votes."""
+        each = np.stack([member.probabilities(features) for member in self.members])
+        calibrated = np.stack(
+            [apply_temperature(p, float(t)) for p, t in zip(each, self.temperatures, strict=True)]
+        )
+        votes = calibrated / np.maximum(calibrated.sum(axis=0), np.finfo(float).tiny)
+        slopes = [
+            member.slope(features).through(
+                vote[:, :, None] * log_softmax_slope(own) / float(temperature)
+            )
+            for member, own, vote, temperature in zip(
+                self.members, calibrated, votes, self.temperatures, strict=True
+            )
+        ]
+        return _total(slopes).through(centring(len(self.labels)))
+
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays by name, in C order."""
         return {**_documents(self.members)[1], "temperatures": self.temperatures}
@@ -179,6 +221,17 @@ class StackHead:
     def combine(self, each: Floats) -> Floats:
         """Return probabilities (n, k) from those of the members (members, n, k)."""
         return softmax(row_products(log_probabilities(each), self.weight) + self.bias)
+
+    def slope(self, features: NDArray[np.floating[Any]]) -> Slope:
+        """Return the derivative of the centred log-probabilities at features (n, d)."""
+        k = len(self.labels)
+        slopes = []
+        for number, member in enumerate(self.members):
+            own = member.probabilities(features)
+            heard = (own > FLOOR)[:, :, None] * log_softmax_slope(own)
+            weight = self.weight[:, number * k : (number + 1) * k] @ centring(k)
+            slopes.append(member.slope(features).through(weight @ heard))
+        return _total(slopes).through(centring(k))
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays by name, in C order."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hepar.data import LabelSet
 from hepar.errors import BundleError
+from hepar.model.slope import Slope, centring
 from hepar.registry import Registry
 
 __all__ = [
@@ -48,6 +49,10 @@ class Head(Protocol):
 
     def probabilities(self, features: NDArray[np.floating[Any]]) -> Floats:
         """Return probabilities (n, k) from features (n, d), a row alone or in any company alike."""
+        ...
+
+    def slope(self, features: NDArray[np.floating[Any]]) -> Slope:
+        """Return the derivative of the centred log-probabilities at features (n, d)."""
         ...
 
     def document(self) -> dict[str, Any]:
@@ -142,6 +147,17 @@ class LinearHead:
         """Return probabilities (n, k) from features (n, d)."""
         return softmax(self.scores(features))
 
+    def slope(self, features: NDArray[np.floating[Any]]) -> Slope:
+        """Return the derivative of the centred log-probabilities at features (n, d)."""
+        one = self.scores_slope(len(features))
+        return one.through(centring(len(self.labels)))
+
+    def scores_slope(self, n: int) -> Slope:
+        """Return the derivative of the raw scores, which is the same (k, d) for any of n rows."""
+        gradient = self.weight / self.scale
+        shape = (n, *gradient.shape)
+        return Slope(np.broadcast_to(gradient, shape), np.broadcast_to(gradient * self.mean, shape))
+
     def to_arrays(self) -> dict[str, Floats]:
         """Return the arrays by name in C order, as a bundle stores them.
 
@@ -216,6 +232,20 @@ class DenseHead:
             if number < len(self.layers) - 1:
                 values = np.maximum(values, 0)
         return softmax(values)
+
+    def slope(self, features: NDArray[np.floating[Any]]) -> Slope:
+        """Return the derivative of the centred log-probabilities at features (n, d)."""
+        values = np.asarray(features, np.float64)
+        alive = []
+        for weight, bias in self.layers[:-1]:
+            values = np.maximum(row_products(values, weight) + bias, 0)
+            alive.append(values > 0)
+        back = np.repeat(centring(len(self.labels))[None], len(values), axis=0)
+        for number in reversed(range(len(self.layers))):
+            back = back @ np.asarray(self.layers[number][0], np.float64)
+            if number:
+                back = back * alive[number - 1][:, None, :]
+        return Slope(back, np.zeros_like(back))
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays by name, in C order."""

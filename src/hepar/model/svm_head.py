@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hepar.data import LabelSet
 from hepar.errors import BundleError
 from hepar.model.head import HEADS, Arrays, LinearHead, row_products
+from hepar.model.slope import Slope
 
 __all__ = ["SvmHead"]
 
@@ -54,16 +55,36 @@ class SvmHead:
 
     def scores(self, features: NDArray[np.floating[Any]]) -> Floats:
         """Return decision values (n, k) from features (n, d), in the same order for any row."""
-        standard = (np.asarray(features, np.float64) - self.mean) / self.scale
-        kernel = row_products(standard, self.vectors)
-        if self.gamma:
-            own, squares = _squares(standard), _squares(self.vectors)
-            kernel = np.exp(-self.gamma * np.maximum(own[:, None] + squares - 2 * kernel, 0))
-        return row_products(kernel, self.coefficients) + self.bias
+        return row_products(self._kernel(self._standard(features)), self.coefficients) + self.bias
+
+    def _standard(self, features: NDArray[np.floating[Any]]) -> Floats:
+        return np.asarray((np.asarray(features, np.float64) - self.mean) / self.scale)
+
+    def _kernel(self, standard: Floats) -> Floats:
+        """Return the kernel (n, m) of standardised rows with the support vectors."""
+        products = row_products(standard, self.vectors)
+        if not self.gamma:
+            return products
+        own, squares = _squares(standard), _squares(self.vectors)
+        return np.exp(-self.gamma * np.maximum(own[:, None] + squares - 2 * products, 0))
 
     def probabilities(self, features: NDArray[np.floating[Any]]) -> Floats:
         """Return probabilities (n, k) from features (n, d)."""
         return self.calibration.probabilities(self.scores(features))
+
+    def slope(self, features: NDArray[np.floating[Any]]) -> Slope:
+        """Return the derivative of the centred log-probabilities at features (n, d)."""
+        standard = self._standard(features)
+        n, k = len(standard), len(self.labels)
+        if self.gamma:
+            pulls = self.coefficients * self._kernel(standard)[:, None, :]
+            moved = pulls @ self.vectors - pulls.sum(axis=2, keepdims=True) * standard[:, None, :]
+            gradient = 2 * self.gamma * moved / self.scale
+        else:
+            own = self.coefficients @ self.vectors / self.scale
+            gradient = np.broadcast_to(own, (n, k, len(self.mean)))
+        machines = Slope(gradient, gradient * self.mean)
+        return machines.through(self.calibration.slope(np.zeros((n, k))).gradient)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays by name, in C order."""
