@@ -29,12 +29,15 @@ class Slice:
         kind: "hu" or "picture".
         mask: (y, x) uint8 with 0, LIVER and LESION; None where there is no mask.
         spacing_mm: (y, x) pixel size in mm; None where unknown.
+        window: (top, left, height, width) that the pixels show of the slice as it was read, in its
+            pixels; may reach beyond it; None for all of it.
     """
 
     pixels: NDArray[Any]
     kind: Kind = "picture"
     mask: NDArray[np.uint8] | None = None
     spacing_mm: tuple[float, float] | None = None
+    window: tuple[int, int, int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

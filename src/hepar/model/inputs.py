@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hepar.backbone import Network, extract_features
 from hepar.config import AugmentConfig, BackboneConfig
-from hepar.data import Manifest, Sample
+from hepar.data import Manifest, Sample, Slice
 from hepar.errors import RecipeError
 from hepar.ingest import read_slices
 from hepar.preprocess import Recipe, augment, draw_view, find_liver
@@ -93,9 +93,31 @@ class InputReader:
         return augment(image, draw_view(self.augment, _SEED, self.samples[position], view))
 
     def _read(self, positions: Sequence[int]) -> list[NDArray[np.float32]]:
+        blank = np.zeros((3, self.recipe.size, self.recipe.size), np.float32)
+        return [
+            blank
+            if shown is None
+            else np.ascontiguousarray(shown.pixels.transpose(2, 0, 1), np.float32)
+            for _, shown in self.look(positions)
+        ]
+
+    def look(self, positions: Sequence[int]) -> list[tuple[Slice, Slice | None]]:
+        """Return samples as they were read, and as the network sees them (view 0).
+
+        Args:
+            positions: in the manifest.
+
+        Returns:
+            For each, the slice, with its liver guessed where a mask is needed and none is named,
+            and pixels (H, W, 3) after the recipe; None where it shows no liver.
+
+        Raises:
+            IngestError: a file cannot be read any more.
+            RecipeError: the recipe does not fit a sample, which is named.
+        """
         samples = [self.manifest.samples[i] for i in positions]
         slices = read_slices(self.manifest, samples)
-        inputs: list[NDArray[np.float32] | None] = []
+        found: list[tuple[Slice, Slice | None]] = []
         for i, sample, image in zip(positions, samples, slices, strict=True):
             if self.recipe.needs_mask:
                 if image.mask is None and self.guess_liver:
@@ -103,14 +125,13 @@ class InputReader:
                     self.guessed.add(i)
                 if image.mask is not None and not image.mask.any():
                     self.empty.add(i)
-                    inputs.append(None)
+                    found.append((image, None))
                     continue
             try:
-                inputs.append(self.recipe.apply(image))
+                found.append((image, self.recipe.run(image)))
             except RecipeError as error:
                 raise RecipeError(f"sample {sample.sample_id}: {error}") from None
-        blank = np.zeros((3, self.recipe.size, self.recipe.size), np.float32)
-        return [blank if array is None else array for array in inputs]
+        return found
 
 
 def compute_features(

@@ -18,7 +18,10 @@ __all__ = ["BodyCrop", "LiverCrop", "Resize"]
 
 
 def _square(image: Slice, inside: NDArray[np.bool_], margin: float, fill: float) -> Slice:
-    """Cut the smallest square around `inside`, plus a margin; beyond the slice is `fill`."""
+    """Cut the smallest square around `inside`, plus a margin; beyond the slice is `fill`.
+
+    A slice is cut once at most, and before it is resized: the window is in its own pixels.
+    """
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     side = round(max(bottom - top, right - left) * (1 + 2 * margin))
@@ -34,7 +37,7 @@ def _square(image: Slice, inside: NDArray[np.bool_], margin: float, fill: float)
         cut = np.zeros((side, side), mask.dtype)
         cut[target] = mask[source]
         mask = cut
-    return replace(image, pixels=pixels, mask=mask)
+    return replace(image, pixels=pixels, mask=mask, window=(y, x, side, side))
 
 
 @STEPS.add("liver_crop")

@@ -74,6 +74,20 @@ class Recipe:
         Raises:
             RecipeError: a step does not fit the slice, such as a HU window on an 8-bit picture.
         """
+        return np.ascontiguousarray(self.run(image).pixels.transpose(2, 0, 1))
+
+    def run(self, image: Slice) -> Slice:
+        """Return the slice after the last step, with its mask and the window that it shows.
+
+        Args:
+            image: pixels (y, x) with their kind, mask and spacing.
+
+        Returns:
+            Pixels (H, W, 3) float32.
+
+        Raises:
+            RecipeError: a step does not fit the slice.
+        """
         for step in self.steps:
             image = step(image)
         pixels = image.pixels
@@ -82,7 +96,7 @@ class Recipe:
                 f"recipe {self.name!r}: expected (y, x, 3) float32 after the last step, got "
                 f"{pixels.shape} {pixels.dtype}. End it with 'channels' and 'standardise'."
             )
-        return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        return image
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as JSON-able values; `recipe_from_json` gives an equal recipe back."""
