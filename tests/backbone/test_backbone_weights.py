@@ -62,6 +62,15 @@ def test_the_folder_wins_over_the_package(nowhere, monkeypatch):
 
 
 @pytest.mark.usefixtures("nowhere")
+def test_the_package_can_be_asked_for_whatever_else_is_at_hand(nowhere, monkeypatch):
+    arrays = find_weights("efficientnet_lite0", "random").arrays
+    save_file(arrays, nowhere / "tf_efficientnet_lite0.safetensors")
+    monkeypatch.setenv("HEPAR_WEIGHTS", str(nowhere))
+    assert find_weights("efficientnet_lite0", "package").source.startswith("package ")
+    with pytest.raises(WeightsNotFoundError, match="vgg16"):
+        find_weights("vgg16", "package")
+
+
 def test_none_found_names_three_ways_out():
     with pytest.raises(
         WeightsNotFoundError, match=r"--weights FILE.*HEPAR_WEIGHTS.*hepar weights fetch vgg16"

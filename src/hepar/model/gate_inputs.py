@@ -41,10 +41,13 @@ Floats = NDArray[np.float32]
 def looking_network(threads: int = 0) -> tuple[Network, Weights]:
     """Return the network that looks at whole slices, with its weights.
 
+    They are those installed with hepar, whatever else is at hand: a bundle's gate must find the
+    same ones on another machine.
+
     Args:
         threads: inside the network; 0 for one per core.
     """
-    weights = find_weights(LOOKING)
+    weights = find_weights(LOOKING, "package")
     return Network.from_weights(weights, threads), weights
 
 
