@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hepar.cohort_job import Cohort, PlannedPart, hash_files
 from hepar.config import RunConfig
@@ -19,6 +19,9 @@ from hepar.preprocess import write_recipe
 from hepar.progress import LOG
 from hepar.provenance import digest, stamp
 from hepar.split import Split
+
+if TYPE_CHECKING:
+    from hepar.model import FoldModel
 
 __all__ = [
     "Job",
@@ -82,7 +85,7 @@ def write_recipes(parts: Sequence[PlannedPart], ledger: Ledger) -> None:
 
 def fit(job: Job) -> None:
     """Compute features or train, cross-validate, and write scores and bundle."""
-    outputs = ["scores.csv", "bundle/bundle.json"]
+    outputs = ["scores.csv", "folds.safetensors", "bundle/bundle.json"]
     if job.trains:
         outputs.append("history.csv")
     if rank() > 0:
@@ -97,10 +100,10 @@ def fit(job: Job) -> None:
 
 def _fit_work(job: Job) -> None:
     from hepar.evaluate import write_predictions
-    from hepar.model import Bundle, Decision, write_bundle
+    from hepar.model import Bundle, Decision, write_bundle, write_folds
 
     config, manifest, folder = job.config, job.cohort.manifest, job.ledger.folder
-    scores, parts, head = _train(job) if job.trains else _fit_frozen(job)
+    scores, parts, head, folds = _train(job) if job.trains else _fit_frozen(job)
     hashes = {
         "manifest.csv": hash_files(job.ledger, "manifest.csv"),
         "split.json": hash_files(job.ledger, "split.json"),
@@ -109,6 +112,7 @@ def _fit_work(job: Job) -> None:
     }
     provenance = stamp(job.ledger.command, seed=config.split.seed, inputs=hashes)
     write_predictions(folder / "scores.csv", scores, provenance)
+    write_folds(folder / "folds.safetensors", folds)
     bundle = Bundle(
         labels=manifest.labels,
         parts=parts,
@@ -197,13 +201,13 @@ def _sha256(ledger: Ledger) -> str:
     return hash_files(ledger, "bundle/bundle.json")
 
 
-def _fit_frozen(job: Job) -> tuple[Any, tuple[Any, ...], Any]:
-    """Return predictions, parts and head from frozen features."""
+def _fit_frozen(job: Job) -> tuple[Any, tuple[Any, ...], Any, tuple[FoldModel, ...]]:
+    """Return predictions, parts, head and the folds' models from frozen features."""
     import numpy as np
 
     from hepar.backbone import Network
     from hepar.fit import cross_validate
-    from hepar.model import InputReader, Part, compute_features
+    from hepar.model import FoldModel, InputReader, Part, compute_features
 
     config, manifest = job.config, job.cohort.manifest
     features, parts = [], []
@@ -224,11 +228,12 @@ def _fit_frozen(job: Job) -> tuple[Any, tuple[Any, ...], Any]:
         manifest.labels,
         config.head,
     )
-    return result.predictions, tuple(parts), result.head
+    folds = tuple(FoldModel(head) for head in result.fold_heads)
+    return result.predictions, tuple(parts), result.head, folds
 
 
-def _train(job: Job) -> tuple[Any, tuple[Any, ...], Any]:
-    """Return predictions, part and head from a network trained behind its freeze boundary."""
+def _train(job: Job) -> tuple[Any, tuple[Any, ...], Any, tuple[FoldModel, ...]]:
+    """Return predictions, part, head and folds' models of a network trained behind its boundary."""
     from hepar.backbone import read_graph
     from hepar.fit import fine_tune, write_history
     from hepar.model import InputReader, Part
@@ -245,7 +250,7 @@ def _train(job: Job) -> tuple[Any, tuple[Any, ...], Any]:
     _refuse_empty(reader)
     if rank() == 0:
         write_history(job.ledger.folder / "history.csv", tuned.history)
-    return tuned.predictions, (tuned.part,), tuned.head
+    return tuned.predictions, (tuned.part,), tuned.head, tuned.folds
 
 
 def _refuse_empty(reader: Any) -> None:

@@ -93,8 +93,8 @@ class BackboneConfig:
 
     Attributes:
         name: from `hepar backbones`; "a+b" puts the pooled features of both side by side.
-        weights: a safetensors file; "" to search; "package" for those installed with hepar; "random"
-            for untrained weights.
+        weights: a safetensors file; "" to search; "package" for those installed with hepar;
+            "random" for untrained weights.
         batch: images per call of the network.
         workers: threads that decode and preprocess; 0 for one per core.
         threads: threads inside the network; 0 for one per core.

@@ -29,10 +29,12 @@ class CrossValidation:
         predictions: a row per sample; train rows by a head that never saw the patient, test rows by
             the final head.
         head: fitted on every train patient; the one that ships.
+        fold_heads: of the folds, in their order; none of an ensemble.
     """
 
     predictions: Predictions
     head: Head
+    fold_heads: tuple[Head, ...] = ()
 
 
 def to_predictions(
@@ -100,6 +102,7 @@ def cross_validate(
         )
 
     folds = [*range(split.folds), -1]
+    heads = []
     # One BLAS thread a fold: matrices this small take longer to share out than to multiply.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
         for held_out, head in zip(
@@ -108,4 +111,6 @@ def cross_validate(
             out = np.flatnonzero(fold == held_out)
             if len(out):
                 probabilities[out] = mean_over_views(head, seen[out])
-    return CrossValidation(to_predictions(samples, split, labels, probabilities), head)
+            heads.append(head)
+    predictions = to_predictions(samples, split, labels, probabilities)
+    return CrossValidation(predictions, heads[-1], tuple(heads[:-1]))

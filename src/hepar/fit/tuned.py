@@ -21,7 +21,7 @@ from hepar.evaluate import Predictions
 from hepar.fit.boundary import Values, boundary_values
 from hepar.fit.crossval import to_predictions
 from hepar.fit.heads import choose_penalty, fit_head, fit_linear_head, sample_weights
-from hepar.model import DenseHead, Head, InputReader, Part, mean_over_views
+from hepar.model import DenseHead, FoldModel, Head, InputReader, Part, mean_over_views
 from hepar.progress import LOG
 from hepar.provenance import digest, write_atomic
 from hepar.split import Split, hold_out
@@ -53,12 +53,14 @@ class Tuned:
         part: the network that ships, trained on every train patient but the tune patients.
         head: of that network.
         history: a row per fold and epoch; fold "" is the final network's.
+        folds: head and trained arrays of each fold.
     """
 
     predictions: Predictions
     part: Part
     head: Head
     history: tuple[Mapping[str, Any], ...]
+    folds: tuple[FoldModel, ...]
 
 
 def needs_training(config: RunConfig) -> bool:
@@ -152,6 +154,7 @@ class _Folds:
         folds = np.array([-1 if place.fold is None else place.fold for place in places])
         probabilities = np.zeros((len(samples), len(self.labels)))
         history: list[dict[str, Any]] = []
+        models = []
         for fold in [*range(self.split.folds), -1]:
             train = np.flatnonzero((folds != fold) & (folds >= 0))
             out = np.flatnonzero(folds == fold)
@@ -159,6 +162,7 @@ class _Folds:
             probabilities[out] = self._predict(task, trained, head, out)
             name = "" if fold < 0 else str(fold)
             history += [{"fold": name, **row} for row in trained.history]
+            models.append(FoldModel(head, trained.tail.arrays()))
         arrays = {**self.part.weights, **trained.tail.arrays()}
         self._check_parity(task, trained, arrays)
         return Tuned(
@@ -166,6 +170,7 @@ class _Folds:
             dataclasses.replace(self.part, weights=arrays),
             head,
             tuple(history),
+            tuple(models[:-1]),
         )
 
     def _train(self, fold: int, rows: NDArray[np.int64]) -> tuple[Task, Trained, Head]:

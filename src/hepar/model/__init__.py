@@ -10,6 +10,7 @@ from hepar.model.bundle import (
 )
 from hepar.model.decision import Decision, PatientAnswer, write_answers
 from hepar.model.ensemble_head import Member, StackHead, VoteHead, log_probabilities
+from hepar.model.folds import FoldModel, read_folds, write_folds
 from hepar.model.gate import Gate, Verdict
 from hepar.model.gate_inputs import (
     coloured_paths,
@@ -21,6 +22,7 @@ from hepar.model.gate_inputs import (
 from hepar.model.head import HEADS, DenseHead, Head, LinearHead, softmax
 from hepar.model.inputs import InputReader, compute_features, sample_key
 from hepar.model.predictor import Answer, Predictor, load_predictor, mean_over_views
+from hepar.model.slope import Slope
 from hepar.model.svm_head import SvmHead
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "Bundle",
     "Decision",
     "DenseHead",
+    "FoldModel",
     "Gate",
     "Head",
     "InputReader",
@@ -37,6 +40,7 @@ __all__ = [
     "Part",
     "PatientAnswer",
     "Predictor",
+    "Slope",
     "StackHead",
     "SvmHead",
     "Verdict",
@@ -51,10 +55,12 @@ __all__ = [
     "looking_network",
     "mean_over_views",
     "read_bundle",
+    "read_folds",
     "sample_key",
     "softmax",
     "write_answers",
     "write_bundle",
     "write_decision",
+    "write_folds",
     "write_gate",
 ]
