@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from hepar.provenance import atomic_writer, digest
 __all__ = ["Load", "extract_features", "load_ahead"]
 
 Floats = NDArray[np.float32]
+Loaded = TypeVar("Loaded")
 Load = Callable[[Sequence[int]], list[Floats]]
 
 _ROWS_A_CHUNK = 512
@@ -65,7 +67,7 @@ def extract_features(
     parts = [missing[at : at + batch] for at in range(0, len(missing), batch)]
     try:
         for part, images in track(load_ahead(parts, load, workers), "features", total=len(parts)):
-            computed.update(zip(part, network.features(images), strict=True))
+            computed.update(zip(part, network.features(np.stack(images)), strict=True))
             unsaved += part
             if folder is not None and len(unsaved) >= _ROWS_A_CHUNK:
                 _write_chunk(folder, [samples[i] for i in unsaved], [computed[i] for i in unsaved])
@@ -78,9 +80,9 @@ def extract_features(
 
 
 def load_ahead(
-    parts: Sequence[Sequence[int]], load: Load, workers: int
-) -> Iterator[tuple[Sequence[int], Floats]]:
-    """Yield each part with its images (m, 3, H, W), loading a bounded number of parts ahead.
+    parts: Sequence[Sequence[int]], load: Callable[[Sequence[int]], Loaded], workers: int
+) -> Iterator[tuple[Sequence[int], Loaded]]:
+    """Yield each part with what was loaded for it, a bounded number of parts ahead.
 
     Args:
         parts: positions, as `load` takes them.
@@ -88,17 +90,17 @@ def load_ahead(
         workers: threads; 0 for one per core.
     """
     workers = workers or os.cpu_count() or 1
-    waiting: deque[tuple[Sequence[int], Future[list[Floats]]]] = deque()
+    waiting: deque[tuple[Sequence[int], Future[Loaded]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
             for part in parts:
                 waiting.append((part, pool.submit(load, part)))
                 if len(waiting) > workers:
-                    first, images = waiting.popleft()
-                    yield first, np.stack(images.result())
+                    first, loaded = waiting.popleft()
+                    yield first, loaded.result()
             while waiting:
-                first, images = waiting.popleft()
-                yield first, np.stack(images.result())
+                first, loaded = waiting.popleft()
+                yield first, loaded.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -111,7 +111,7 @@ def _fill(
             for _, images in track(
                 load_ahead(parts, reader, config.workers), "frozen part", total=len(parts)
             ):
-                stream.write(_halved(network.value(cut.boundary, images)).tobytes())
+                stream.write(_halved(network.value(cut.boundary, np.stack(images))).tobytes())
             stream.flush()
             os.fsync(stream.fileno())
     except (OSError, OverflowError) as error:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from hepar.data import LESION, Manifest, Slice
+from hepar.data import Manifest
 from hepar.evaluate import Predictions, read_predictions
+from hepar.explain import draw_lesion, grey_picture
 from hepar.ingest import read_slices
 from hepar.provenance import write_atomic
 
@@ -18,7 +18,6 @@ __all__ = ["write_samples"]
 
 _SIDE = 256
 _EACH = 6
-_LEVEL_HU, _WIDTH_HU = 60.0, 400.0
 
 
 def _most_confident(predictions: Predictions, *, right: bool) -> list[int]:
@@ -37,29 +36,6 @@ def _most_confident(predictions: Predictions, *, right: bool) -> list[int]:
     return [*first, *rest][:_EACH]
 
 
-def _picture(image: Slice) -> NDArray[np.uint8]:
-    """Return the slice as a square colour picture, a lesion outlined where one is drawn."""
-    grey = image.pixels.astype(np.float64)
-    if image.kind == "hu":
-        grey = (grey - (_LEVEL_HU - _WIDTH_HU / 2)) / _WIDTH_HU * 255
-    elif image.pixels.dtype != np.uint8:
-        grey = grey / np.iinfo(image.pixels.dtype).max * 255
-    height, width = grey.shape
-    scale = _SIDE / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(np.clip(grey, 0, 255), size, interpolation=cv2.INTER_AREA)
-    canvas = np.zeros((_SIDE, _SIDE, 3), np.uint8)
-    top, left = (_SIDE - size[1]) // 2, (_SIDE - size[0]) // 2
-    canvas[top : top + size[1], left : left + size[0]] = small[..., None].round()
-    if image.mask is not None and (image.mask == LESION).any():
-        lesion = (image.mask == LESION).astype(np.uint8)
-        lesion = np.asarray(cv2.resize(lesion, size, interpolation=cv2.INTER_NEAREST), np.uint8)
-        outlines, _ = cv2.findContours(lesion, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        moved = [outline + np.array([left, top]) for outline in outlines]
-        cv2.drawContours(canvas, moved, -1, (0, 159, 230), 1, cv2.LINE_AA)
-    return canvas
-
-
 def write_samples(folder: Path, manifest: Manifest) -> None:
     """Write `figures/samples/*.png` and `figures/samples.json`.
 
@@ -75,7 +51,7 @@ def write_samples(folder: Path, manifest: Manifest) -> None:
     records = []
     for number, (i, image) in enumerate(zip(rows, slices, strict=True)):
         name = f"figures/samples/{number:02d}.png"
-        _, encoded = cv2.imencode(".png", _picture(image))
+        _, encoded = cv2.imencode(".png", draw_lesion(grey_picture(image, _SIDE), image))
         write_atomic(folder / name, encoded.tobytes())
         records.append(
             {

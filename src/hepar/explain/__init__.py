@@ -1,0 +1,17 @@
+"""Where a model looks, whether it is right to, and what it resembles."""
+
+from hepar.explain.cam import METHODS
+from hepar.explain.look import Cells, Look, Model, look_at
+from hepar.explain.overlay import draw_heat, draw_lesion, draw_scale, grey_picture
+
+__all__ = [
+    "METHODS",
+    "Cells",
+    "Look",
+    "Model",
+    "draw_heat",
+    "draw_lesion",
+    "draw_scale",
+    "grey_picture",
+    "look_at",
+]

@@ -1,0 +1,157 @@
+"""Slices with what a model sees of them: one run of each network gives features and maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hepar.backbone import Network, load_ahead
+from hepar.data import Slice
+from hepar.explain.cam import METHODS
+from hepar.model import Head, InputReader
+
+__all__ = ["Cells", "Look", "Model", "look_at", "spread"]
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What answers for a slice.
+
+    Attributes:
+        networks: of the parts, ready to run.
+        head: on their pooled features, side by side.
+    """
+
+    networks: tuple[Network, ...]
+    head: Head
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """What one network's cells say.
+
+    Attributes:
+        values: (k, h, w), of each label; in log-odds where the method has that unit.
+        window: (top, left, height, width) of the slice that the network sees.
+    """
+
+    values: Floats
+    window: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """One slice, and what its places say.
+
+    Attributes:
+        position: in the manifest.
+        image: as it was read, the liver guessed where a mask is needed and none is named.
+        features: (d,) of all networks.
+        probabilities: (k,) of the plain view, as the head gives them, before calibration.
+        parts: of each network; empty where the slice shows no liver.
+    """
+
+    position: int
+    image: Slice
+    features: Floats
+    probabilities: NDArray[np.float64]
+    parts: tuple[Cells, ...]
+
+    def heat(self, label: int) -> Floats:
+        """Return what each pixel (y, x) of the slice says for a label; 0 outside the windows."""
+        shape = (int(self.image.pixels.shape[0]), int(self.image.pixels.shape[1]))
+        total = np.zeros(shape, np.float32)
+        for part in self.parts:
+            total += spread(part.values[label], part.window, shape)
+        return total
+
+
+def spread(
+    cells: Floats, window: tuple[int, int, int, int], shape: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Return cells (h, w) resampled linearly onto their window of a slice (y, x).
+
+    Example:
+        >>> spread(np.ones((1, 1), np.float32), (-1, 1, 2, 2), (2, 3)).tolist()
+        [[0.0, 1.0, 1.0], [0.0, 0.0, 0.0]]
+    """
+    top, left, height, width = window
+    large = cv2.resize(cells, (width, height), interpolation=cv2.INTER_LINEAR)
+    whole = np.zeros(shape, np.float32)
+    rows = slice(max(top, 0), min(top + height, shape[0]))
+    columns = slice(max(left, 0), min(left + width, shape[1]))
+    whole[rows, columns] = large[
+        rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
+    ]
+    return whole
+
+
+def look_at(
+    model: Model,
+    readers: Sequence[InputReader],
+    positions: Sequence[int],
+    method: str = "grad-cam",
+    *,
+    batch: int = 32,
+    workers: int = 0,
+) -> Iterator[Look]:
+    """Yield slices with features, probabilities and maps, in the order asked for.
+
+    Args:
+        model: networks and head.
+        readers: of one manifest, one a network.
+        positions: in the manifest.
+        method: a name in `METHODS`.
+        batch: slices in one call of a network.
+        workers: threads that read; 0 for one per core.
+
+    Raises:
+        BackboneError: a network has no maps.
+        RecipeError: the recipe does not fit a slice.
+        RegistryError: the method is unknown.
+    """
+    cells = METHODS.get(method)
+    parts = [list(positions[at : at + batch]) for at in range(0, len(positions), batch)]
+    for chunk, shown in load_ahead(parts, lambda part: _read(readers, part), workers):
+        ran = [
+            network.maps_and_features(_inputs(shown, number, reader.recipe.size))
+            for number, (network, reader) in enumerate(zip(model.networks, readers, strict=True))
+        ]
+        features = np.concatenate([own for _, own in ran], axis=1)
+        probabilities = model.head.probabilities(features)
+        slope = model.head.slope(features)
+        ends = np.cumsum([maps.shape[1] for maps, _ in ran])
+        for i, position in enumerate(chunk):
+            found = []
+            for number, (maps, _) in enumerate(ran):
+                view = shown[i][1][number]
+                own = slice(int(ends[number]) - maps.shape[1], int(ends[number]))
+                if view is not None:
+                    values = cells(maps[i], slope.gradient[i, :, own], slope.zero[i, :, own])
+                    found.append(Cells(values, view.window or (0, 0, *shown[i][0].pixels.shape)))
+            yield Look(position, shown[i][0], features[i], probabilities[i], tuple(found))
+
+
+Shown = tuple[Slice, list[Slice | None]]
+
+
+def _read(readers: Sequence[InputReader], positions: Sequence[int]) -> list[Shown]:
+    """Return each slice as it was read, and as each network sees it."""
+    looks = [reader.look(positions) for reader in readers]
+    return [
+        (next((image for image, view in own if view), own[0][0]), [view for _, view in own])
+        for own in zip(*looks, strict=True)
+    ]
+
+
+def _inputs(shown: Sequence[Shown], number: int, side: int) -> Floats:
+    blank = np.zeros((3, side, side), np.float32)
+    views = [own[number] for _, own in shown]
+    arrays = [blank if view is None else view.pixels.transpose(2, 0, 1) for view in views]
+    return np.ascontiguousarray(np.stack(arrays), np.float32)

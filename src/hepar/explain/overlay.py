@@ -1,0 +1,89 @@
+"""Pictures of slices: windowed, in patient orientation, with outlines and heat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hepar.data import LESION, Slice
+
+__all__ = ["draw_heat", "draw_lesion", "draw_scale", "grey_picture"]
+
+Picture = NDArray[np.uint8]
+
+_LEVEL_HU, _WIDTH_HU = 60.0, 400.0
+_OPACITY = 0.7
+_ORANGE, _SKY = (0, 159, 230), (233, 180, 86)  # of Okabe and Ito, as OpenCV orders colours
+
+
+def grey_picture(image: Slice, side: int = 0) -> Picture:
+    """Return a slice as a colour picture (y, x, 3) of grey values.
+
+    Args:
+        image: HU are shown in the window -140 to 260, pictures over the range of their type.
+        side: of the square that it is centred in, in pixels; 0 for its own size.
+    """
+    grey = image.pixels.astype(np.float32)
+    if image.kind == "hu":
+        grey = (grey - (_LEVEL_HU - _WIDTH_HU / 2)) / _WIDTH_HU * 255
+    elif image.pixels.dtype != np.uint8:
+        grey = grey * np.float32(255 / np.iinfo(image.pixels.dtype).max)
+    grey = np.asarray(np.clip(grey, 0, 255), np.float32)
+    if side:
+        grey = _squared(grey, side, cv2.INTER_AREA)
+    return np.repeat(np.asarray(np.rint(grey), np.uint8)[..., None], 3, axis=2)
+
+
+def draw_lesion(picture: Picture, image: Slice, *, on_heat: bool = False) -> Picture:
+    """Return a picture of a slice with its lesions outlined, where a mask shows one."""
+    if image.mask is None or not (image.mask == LESION).any():
+        return picture
+    lesion = (image.mask == LESION).astype(np.uint8)
+    if picture.shape[:2] != lesion.shape:
+        lesion = np.asarray(_squared(lesion, len(picture), cv2.INTER_NEAREST), np.uint8)
+    outlines, _ = cv2.findContours(lesion, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    colour = _SKY if on_heat else _ORANGE
+    drawn = cv2.drawContours(picture.copy(), outlines, -1, colour, 1, cv2.LINE_AA)
+    return np.asarray(drawn, np.uint8)
+
+
+def draw_heat(picture: Picture, heat: NDArray[np.float32], scale: float) -> Picture:
+    """Return a picture with what speaks for a label laid over it.
+
+    The colour is absolute: nothing at 0, full at `scale`, so that an empty map looks empty and
+    slices can be compared.
+
+    Args:
+        picture: (y, x, 3) of the slice.
+        heat: (y, x) of the slice, at its own size; negative values are not shown.
+        scale: value of the full colour, above 0.
+    """
+    share = np.clip(heat / np.float32(scale), 0, 1)
+    if share.shape != picture.shape[:2]:
+        share = _squared(share, len(picture), cv2.INTER_LINEAR)
+    colours = cv2.applyColorMap(np.asarray(np.rint(255 * share), np.uint8), cv2.COLORMAP_INFERNO)
+    opacity = (_OPACITY * np.minimum(1, 2 * share))[..., None]
+    return np.asarray(np.rint(picture * (1 - opacity) + colours * opacity), np.uint8)
+
+
+def draw_scale(width: int, height: int) -> Picture:
+    """Return the bar (height, width, 3) that `draw_heat` lays over mid-grey, 0 on the left."""
+    heat = np.repeat(np.linspace(0, 1, width, dtype=np.float32)[None], height, axis=0)
+    return draw_heat(np.full((height, width, 3), 96, np.uint8), heat, 1.0)
+
+
+def _squared(
+    values: NDArray[np.floating[Any] | np.integer[Any]], side: int, how: int
+) -> NDArray[np.float32]:
+    """Return values resized to fit a square and centred in it; 0 beside them."""
+    height, width = values.shape
+    scale = side / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = cv2.resize(values, size, interpolation=how)
+    canvas = np.zeros((side, side), np.float32)
+    top, left = (side - size[1]) // 2, (side - size[0]) // 2
+    canvas[top : top + size[1], left : left + size[0]] = small
+    return canvas
