@@ -106,7 +106,7 @@ def read_plan(
                 f"{path}: unknown key {unknown[0]!r}. {nearest(unknown[0], known)} "
                 f"Known here: {', '.join(known)}."
             )
-    base = merge(_without_controls(document.get("base", {})), settings or {})
+    base = merge(_numbers_alone(document.get("base", {})), settings or {})
     tables = dict(document.get("models", {}))
     if not tables:
         tables = _named(list(names) or _found())
@@ -124,9 +124,10 @@ def read_plan(
     return ComparePlan(tuple(models), _seeds(seeds or document.get("seeds", (0,))))
 
 
-def _without_controls(base: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings that leave the controls to `hepar run`, unless they ask for them."""
-    return {**base, "controls": {"run": False, **base.get("controls", {})}}
+def _numbers_alone(base: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings that leave controls and maps to `hepar run`, unless they ask for them."""
+    off = {stage: {"run": False, **base.get(stage, {})} for stage in ("controls", "explain")}
+    return {**base, **off}
 
 
 def _seeds(given: Any) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepar.cohort_job import PlannedPart, hash_files
-from hepar.data import Manifest, Sample
+from hepar.data import Manifest, Sample, take_evenly
 from hepar.errors import HeparError, SplitError
 from hepar.fit_job import Job
 from hepar.preprocess import NetworkInput, Recipe, make_recipe
@@ -67,7 +67,7 @@ def _work(job: Job) -> None:
     trained = [i for i, s in enumerate(manifest.samples) if split.of(s).fold is not None]
     features = _features(job, manifest, [part.weights for part in job.parts])[trained]
     own = _select(manifest, trained)
-    kept = _thinned(own)
+    kept = take_evenly([s.patient_id for s in own.samples], _MOST_ROWS)
     inputs = _inputs(job, _select(own, kept), features[kept])
     result = inputs.model[1]
     content = {
@@ -125,20 +125,6 @@ def _notes(job: Job, kept: int, n: int) -> list[str]:
 
 def _select(manifest: Manifest, rows: Sequence[int]) -> Manifest:
     return dataclasses.replace(manifest, samples=tuple(manifest.samples[i] for i in rows))
-
-
-def _thinned(manifest: Manifest) -> list[int]:
-    """Return rows, evenly from every patient, of which there are not too many."""
-    n = len(manifest)
-    if n <= _MOST_ROWS:
-        return list(range(n))
-    share = _MOST_ROWS / n
-    kept, at = [], 0
-    for samples in manifest.patients.values():
-        wanted = max(1, round(share * len(samples)))
-        kept += [at + int((i + 0.5) * len(samples) / wanted) for i in range(wanted)]
-        at += len(samples)
-    return kept
 
 
 def _features(

@@ -11,6 +11,7 @@ from hepar.cohort_job import Cohort, PlannedPart, hash_files, new_ledger, prepar
 from hepar.config import RunConfig
 from hepar.controls_job import control_model
 from hepar.data import Manifest
+from hepar.explain_job import explain_model
 from hepar.fit.workers import barrier, rank
 from hepar.fit_job import Job, decide, fit, guard, write_recipes
 from hepar.ledger import Ledger
@@ -84,6 +85,7 @@ def fit_model(
     evaluate_model(ledger, config)
     trust_model(cohort.manifest, ledger, config)
     control_model(job)
+    explain_model(job)
     return report_model(cohort, [part.backbone for part in parts], ledger, config)
 
 
@@ -160,9 +162,8 @@ def report_model(
         write_report(folder)
 
     names = ["manifest.csv", "split.json", "recipe.json", "evaluation.json", "predictions.csv"]
-    names += [
-        name for name in ("audit.json", "trust.json", "controls.json") if (folder / name).is_file()
-    ]
+    later = ("audit.json", "trust.json", "controls.json", "explanations.json")
+    names += [name for name in later if (folder / name).is_file()]
     inputs = [hash_files(ledger, *names), settings, backbone, warnings]
     ledger.stage("report", inputs, ["run.json", "report.html"], work)
     return folder / "report.html"

@@ -10,6 +10,7 @@ from typing import Any
 from hepar.backbone import BACKBONES, find_weights
 from hepar.config import RunConfig
 from hepar.errors import BackboneError, ConfigError
+from hepar.explain import METHODS
 from hepar.fit import HEAD_KINDS, needs_training
 from hepar.ingest import check_config
 from hepar.preprocess import RECIPES
@@ -25,6 +26,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "decide.conformal": ("lac", "aps", "none"),
     "decide.bound": ("estimate", "lower"),
     "finetune.start": ("random", "linear"),
+    "explain.method": tuple(METHODS),
     "finetune.cache": ("auto", "on", "off"),
 }
 
@@ -57,6 +59,9 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "decide.gate_share": (0, 0.5),
     "controls.permutations": (1, 10000),
     "controls.seed": (0, 2**32 - 1),
+    "explain.slices": (1, 100000),
+    "explain.checked": (0, 1000),
+    "explain.seed": (0, 2**32 - 1),
     "evaluate.resamples": (100, math.inf),
     "evaluate.level": (0.5, 0.9999),
     "evaluate.seed": (0, 2**32 - 1),

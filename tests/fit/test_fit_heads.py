@@ -127,7 +127,16 @@ def test_a_constant_feature_does_no_harm():
     features[:, 0] = 7
     head = fit_linear_head(features, codes, patients, LABELS, 1.0)
     assert np.isfinite(head.probabilities(features)).all()
-    assert head.scale[0] == 1
+    assert head.scale[0] > 0
+
+
+def test_a_feature_that_hardly_moves_in_training_cannot_answer_alone():
+    features, codes, patients = cohort()
+    features[:, 0] = 1e-6 * np.random.default_rng(0).normal(size=len(features))
+    head = fit_linear_head(features, codes, patients, LABELS, 1.0)
+    plain = head.probabilities(features)
+    features[:, 0] = 0.02
+    np.testing.assert_allclose(head.probabilities(features), plain, atol=0.02)
 
 
 def test_in_the_span_of_few_rows_the_solution_is_scikit_learns():

@@ -13,6 +13,7 @@ __all__ = [
     "ControlsConfig",
     "DecideConfig",
     "EvaluateConfig",
+    "ExplainConfig",
     "FinetuneConfig",
     "HeadConfig",
     "IngestConfig",
@@ -275,6 +276,25 @@ class ControlsConfig:
 
 
 @dataclass(frozen=True)
+class ExplainConfig:
+    """What is shown and checked of where a model looks.
+
+    Attributes:
+        run: make heat maps and check them; False leaves them out of the report.
+        method: "grad-cam", "hirescam" or "grad-cam++".
+        slices: at most, whose maps are compared with lesion masks.
+        checked: slices at most, each of another patient, whose maps are checked by changing images.
+        seed: of the random order they are compared with, and of the untrained network.
+    """
+
+    run: bool = True
+    method: str = "grad-cam"
+    slices: int = 200
+    checked: int = 12
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
     """How intervals are made.
 
@@ -303,4 +323,5 @@ class RunConfig:
     audit: AuditConfig = field(default_factory=AuditConfig)
     decide: DecideConfig = field(default_factory=DecideConfig)
     controls: ControlsConfig = field(default_factory=ControlsConfig)
+    explain: ExplainConfig = field(default_factory=ExplainConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)

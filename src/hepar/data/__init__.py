@@ -1,5 +1,6 @@
 """What a patient is: the nouns of a cohort; no file format is decoded here and no torch."""
 
+from hepar.data.evenly import take_evenly
 from hepar.data.labels import LabelSet
 from hepar.data.manifest import Manifest, read_manifest, write_manifest
 from hepar.data.study import Finding, Sample, Unit
@@ -16,5 +17,6 @@ __all__ = [
     "Unit",
     "Volume",
     "read_manifest",
+    "take_evenly",
     "write_manifest",
 ]

@@ -45,6 +45,7 @@ from hepar.evaluate.paired import (
     mcnemar,
     paired_bootstrap,
 )
+from hepar.evaluate.patient_mean import patient_mean
 from hepar.evaluate.predictions import (
     Predictions,
     aggregate,
@@ -108,6 +109,7 @@ __all__ = [
     "measure_trust",
     "operating_point_from_json",
     "paired_bootstrap",
+    "patient_mean",
     "predictive_values",
     "read_claims",
     "read_predictions",

@@ -1,17 +1,23 @@
 """Where a model looks, whether it is right to, and what it resembles."""
 
 from hepar.explain.cam import METHODS
+from hepar.explain.faithfulness import Checks, check_map
+from hepar.explain.localisation import Aim, measure_aim
 from hepar.explain.look import Cells, Look, Model, look_at
 from hepar.explain.overlay import draw_heat, draw_lesion, draw_scale, grey_picture
 
 __all__ = [
     "METHODS",
+    "Aim",
     "Cells",
+    "Checks",
     "Look",
     "Model",
+    "check_map",
     "draw_heat",
     "draw_lesion",
     "draw_scale",
     "grey_picture",
     "look_at",
+    "measure_aim",
 ]

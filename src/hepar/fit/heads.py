@@ -58,11 +58,24 @@ def sample_weights(codes: Integers, patients: Sequence[str], n_labels: int) -> F
     return np.asarray(weights * len(weights) / weights.sum(), np.float64)
 
 
+_FLOOR = 0.1
+"""Of the median spread. A feature that hardly moves in training may move hundreds of its own
+standard deviations in a new patient, and would answer alone; the floor was set before it was tried
+(docs/explanations.md)."""
+
+
 def standardisation(features: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """Return weighted mean and standard deviation (d,) of features; 1 where one is constant."""
+    """Return weighted mean and scale (d,) of features (n, d).
+
+    The scale is the standard deviation, but a tenth of the features' median at least; 1 where all
+    features are constant.
+    """
     mean = np.average(features, axis=0, weights=weights)
-    scale = np.sqrt(np.average((features - mean) ** 2, axis=0, weights=weights))
-    return mean, np.where(scale > 1e-8, scale, 1.0)
+    spread = np.sqrt(np.average((features - mean) ** 2, axis=0, weights=weights))
+    moving = spread[spread > 1e-8]
+    if not len(moving):
+        return mean, np.ones_like(spread)
+    return mean, np.maximum(spread, _FLOOR * np.median(moving))
 
 
 def check_labels(codes: Integers, labels: LabelSet) -> None:

@@ -7,6 +7,7 @@ from hepar.model.bundle import (
     write_bundle,
     write_decision,
     write_gate,
+    write_map_scale,
 )
 from hepar.model.decision import Decision, PatientAnswer, write_answers
 from hepar.model.ensemble_head import Member, StackHead, VoteHead, log_probabilities
@@ -63,4 +64,5 @@ __all__ = [
     "write_decision",
     "write_folds",
     "write_gate",
+    "write_map_scale",
 ]

@@ -28,9 +28,18 @@ from hepar.provenance import (
     write_atomic,
 )
 
-__all__ = ["Bundle", "Part", "read_bundle", "write_bundle", "write_decision", "write_gate"]
+__all__ = [
+    "Bundle",
+    "Part",
+    "read_bundle",
+    "write_bundle",
+    "write_decision",
+    "write_gate",
+    "write_map_scale",
+]
 
 _GATE = ("gate.json", "gate.safetensors")
+_MAPS = ("maps.json",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +74,7 @@ class Bundle:
         provenance: who made it, from what.
         decision: from the head's scores to answers.
         gate: refuses what the model was not made for; None for none.
+        map_scale: log-odds that heat maps show in full colour; None where none was learned.
     """
 
     labels: LabelSet
@@ -77,6 +87,7 @@ class Bundle:
     provenance: Mapping[str, Any]
     decision: Decision = field(default_factory=Decision)
     gate: Gate | None = None
+    map_scale: float | None = None
 
 
 def _seal(document: Mapping[str, Any]) -> str:
@@ -126,6 +137,7 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
         write_artefact(room / "bundle.json", "bundle", content, bundle.provenance)
         write_decision(room, bundle.decision, bundle.provenance)
         write_gate(room, bundle.gate, bundle.provenance)
+        write_map_scale(room, bundle.map_scale, bundle.provenance)
         old = Path(name) / "old"
         if folder.exists():
             folder.replace(old)
@@ -187,6 +199,30 @@ def write_gate(folder: Path, gate: Gate | None, provenance: Mapping[str, Any]) -
     write_artefact(document, "gate", content, provenance)
 
 
+def write_map_scale(folder: Path, scale: float | None, provenance: Mapping[str, Any]) -> None:
+    """Write what a bundle's heat maps show in full colour; None takes that away.
+
+    Args:
+        folder: that holds `bundle.json`.
+        scale: in log-odds, above 0.
+        provenance: from `hepar.provenance.stamp`.
+    """
+    path = folder / _MAPS[0]
+    path.unlink(missing_ok=True)
+    if scale is None:
+        return
+    content: dict[str, Any] = {
+        "scale": scale,
+        "bundle_sha256": sha256_file(folder / "bundle.json"),
+    }
+    content["seal"] = _seal({**content, "provenance": dict(provenance)})
+    write_artefact(path, "maps", content, provenance)
+
+
+def _read_map_scale(folder: Path) -> float | None:
+    return float(_sealed(folder, "maps")["scale"]) if (folder / _MAPS[0]).is_file() else None
+
+
 def _read_gate(folder: Path) -> Gate | None:
     from safetensors.numpy import load
 
@@ -211,8 +247,8 @@ def _verified(folder: Path) -> dict[str, Any]:
             "Copy the bundle again from where it was made."
         )
     found = sorted(path.name for path in folder.iterdir())
-    gate = _GATE if _GATE[0] in found else ()
-    expected = sorted([*document["files"], "bundle.json", "decision.json", *gate])
+    later = [name for files in (_GATE, _MAPS) if files[0] in found for name in files]
+    expected = sorted([*document["files"], "bundle.json", "decision.json", *later])
     if found != expected:
         raise BundleError(
             f"{folder}: expected the files {expected}, got {found}. "
@@ -269,6 +305,7 @@ def read_bundle(folder: Path) -> Bundle:
             provenance=document["provenance"],
             decision=decision_from_json(_sealed(folder, "decision")),
             gate=_read_gate(folder),
+            map_scale=_read_map_scale(folder),
         )
     except HeparError:
         raise

@@ -25,8 +25,8 @@ def _square(image: Slice, inside: NDArray[np.bool_], margin: float, fill: float)
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     side = round(max(bottom - top, right - left) * (1 + 2 * margin))
-    y = (top + bottom - side) // 2
-    x = (left + right - side) // 2
+    y = int(top + bottom - side) // 2
+    x = int(left + right - side) // 2
     height, width = inside.shape
     source = (slice(max(y, 0), min(y + side, height)), slice(max(x, 0), min(x + side, width)))
     target = tuple(slice(s.start - o, s.stop - o) for s, o in zip(source, (y, x), strict=True))

@@ -4,7 +4,7 @@ from hepar.report.comparison import comparison_rows, write_comparison
 from hepar.report.html import write_report
 from hepar.report.inputs import ReportInputs, read_inputs
 from hepar.report.reproduction import write_reproduction
-from hepar.report.samples import write_samples
+from hepar.report.samples import most_confident, write_samples
 from hepar.report.section import Section
 from hepar.report.sections import SECTIONS
 
@@ -13,6 +13,7 @@ __all__ = [
     "ReportInputs",
     "Section",
     "comparison_rows",
+    "most_confident",
     "read_inputs",
     "write_comparison",
     "write_report",

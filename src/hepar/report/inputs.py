@@ -39,6 +39,7 @@ class ReportInputs:
         decision: `decision.json` of the bundle; empty where there is none.
         trust: `trust.json`; empty where there is none.
         controls: `controls.json`; empty where none were made.
+        explanations: `explanations.json`; empty where none were made.
     """
 
     folder: Path
@@ -56,6 +57,7 @@ class ReportInputs:
     decision: Mapping[str, Any] = field(default_factory=dict)
     trust: Mapping[str, Any] = field(default_factory=dict)
     controls: Mapping[str, Any] = field(default_factory=dict)
+    explanations: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def main_level(self) -> str:
@@ -135,6 +137,7 @@ def read_inputs(folder: Path) -> ReportInputs:
         decision=_optional(folder / "bundle", "decision"),
         trust=_optional(folder, "trust"),
         controls=_optional(folder, "controls"),
+        explanations=_optional(folder, "explanations"),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from hepar.evaluate import METRICS
 from hepar.report.figures import draw_histograms, draw_roc
 from hepar.report.inputs import ReportInputs
+from hepar.report.maps import data_url, heat_of, scale_bar
 from hepar.report.section import Section
 from hepar.report.training import draw_training
 
@@ -190,8 +190,8 @@ def samples(inputs: ReportInputs) -> Section | None:
         return None
     shown: dict[str, list[dict[str, Any]]] = {"right": [], "wrong": []}
     for record in inputs.samples:
-        content = (inputs.folder / record["file"]).read_bytes()
-        picture = f"data:image/png;base64,{base64.b64encode(content).decode()}"
         kind = "right" if record["predicted"] == record["reference"] else "wrong"
-        shown[kind].append({**record, "picture": picture})
-    return Section("Most confident, right and wrong", "samples.html.j2", {"shown": shown})
+        own = {"picture": data_url(inputs, record["file"])}
+        shown[kind].append({**record, **own, "heat": heat_of(inputs, record["sample_id"])})
+    content = {"shown": shown, "scale": inputs.explanations.get("scale"), "bar": scale_bar()}
+    return Section("Most confident, right and wrong", "samples.html.j2", content)

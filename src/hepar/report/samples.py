@@ -14,13 +14,13 @@ from hepar.explain import draw_lesion, grey_picture
 from hepar.ingest import read_slices
 from hepar.provenance import write_atomic
 
-__all__ = ["write_samples"]
+__all__ = ["most_confident", "write_samples"]
 
 _SIDE = 256
 _EACH = 6
 
 
-def _most_confident(predictions: Predictions, *, right: bool) -> list[int]:
+def most_confident(predictions: Predictions, *, right: bool) -> list[int]:
     """Return rows of highest probability that are right (or wrong), a patient first only once."""
     wanted = (predictions.predicted == predictions.reference) == right
     confidence = predictions.probabilities.max(axis=1)
@@ -45,7 +45,7 @@ def write_samples(folder: Path, manifest: Manifest) -> None:
     """
     predictions = read_predictions(folder / "predictions.csv")
     by_id = {sample.sample_id: sample for sample in manifest.samples}
-    rows = [*_most_confident(predictions, right=True), *_most_confident(predictions, right=False)]
+    rows = [*most_confident(predictions, right=True), *most_confident(predictions, right=False)]
     rows = [i for i in rows if predictions.sample_id[i] in by_id]
     slices = read_slices(manifest, [by_id[str(predictions.sample_id[i])] for i in rows])
     records = []

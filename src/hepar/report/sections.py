@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from hepar.report import audit, controls, method, results, trust
+from hepar.report import audit, controls, maps, method, results, trust
 from hepar.report.inputs import ReportInputs
 from hepar.report.section import Section
 
@@ -22,6 +22,7 @@ SECTIONS: Mapping[str, Callable[[ReportInputs], Section | None]] = {
     "training": results.training,
     "per_patient": results.per_patient,
     "samples": results.samples,
+    "maps": maps.maps,
     "controls": controls.controls,
     "method": method.method,
     "provenance": method.provenance,
