@@ -151,7 +151,7 @@ def _scale(cohort: _Cohort) -> float:
     networks = tuple(Network(part.graph, part.weights, threads) for part in parts)
     model = Model(networks, cohort.bundle.head)
     largest = [
-        float(look.heat(int(look.probabilities.argmax())).max())
+        float(look.evidence.heat(int(look.probabilities.argmax())).max())
         for look in cohort.look(model, cohort.evenly(_SCALE_SLICES))
     ]
     return max(float(np.quantile(largest, _SCALE_QUANTILE)), 1e-6)
@@ -174,7 +174,7 @@ def _draw(
                 records.append(_picture(cohort.job.ledger.folder, look, label, scale))
                 records[-1] |= {"sample_id": sample.sample_id, "label": labels.names[label]}
             if look.position in wanted:
-                aim = measure_aim(look.heat(labels.index(sample.label)), look.image)
+                aim = measure_aim(look.evidence.heat(labels.index(sample.label)), look.image)
                 if aim:
                     aims.append((sample.patient_id, sample.label, aim))
     return records, aims
@@ -183,11 +183,11 @@ def _draw(
 def _picture(folder: Path, look: Look, label: int, scale: float) -> dict[str, Any]:
     import cv2
 
-    from hepar.explain import draw_heat, draw_lesion, grey_picture
+    from hepar.explain import draw_heat, draw_outlines, grey_picture, lesion_outlines
 
-    heat = look.heat(label)
-    grey = grey_picture(look.image, _SIDE)
-    drawn = draw_lesion(draw_heat(grey, heat, scale), look.image, on_heat=True)
+    heat = look.evidence.heat(label)
+    coloured = draw_heat(grey_picture(look.image, _SIDE), heat, scale)
+    drawn = draw_outlines(coloured, lesion_outlines(look.image, _SIDE), on_heat=True)
     name = f"figures/maps/{look.position:06d}.png"
     write_atomic(folder / name, cv2.imencode(".png", drawn)[1].tobytes())
     return {"file": name, "largest": float(heat.max())}
@@ -203,7 +203,7 @@ def _untrained_aims(cohort: _Cohort, scored: Sequence[int]) -> Aims:
     for model, rows in cohort.by_model(scored):
         for look in cohort.look(Model(networks, model.head), rows):
             sample = samples[look.position]
-            aim = measure_aim(look.heat(labels.index(sample.label)), look.image)
+            aim = measure_aim(look.evidence.heat(labels.index(sample.label)), look.image)
             if aim:
                 aims.append((sample.patient_id, sample.label, aim))
     return aims

@@ -36,7 +36,7 @@ def test_copies_fail_a_strict_audit_and_are_named(hepar, copied, tmp_path):
 
 
 def test_copies_across_a_run_s_folds_are_on_its_first_page(hepar, copied, tmp_path):
-    fast = ("--set", "recipe.size=96", "--set", "controls.run=false")
+    fast = ("--set", "recipe.size=96", "--set", "controls.run=false", "--set", "explain.run=false")
     hepar("run", copied, "--out", tmp_path / "run", *fast, "--folds", 3)
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert '<section id="audit">' in page

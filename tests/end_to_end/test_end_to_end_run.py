@@ -24,7 +24,8 @@ from hepar.evaluate import read_predictions
 from hepar.ingest import read_slices
 
 HEPAR = [sys.executable, "-m", "hepar.cli"]
-FAST = ["--set", "recipe.size=96", "--set", "evaluate.resamples=200", "--set", "controls.run=false"]
+OFF = ["--set", "controls.run=false", "--set", "explain.run=false"]
+FAST = ["--set", "recipe.size=96", "--set", "evaluate.resamples=200", *OFF]
 PATIENT_OF_PICTURE = re.compile(r"P\d+")
 
 

@@ -85,6 +85,16 @@ class Network:
         return self._run([name], images)[0]
 
     def maps_and_features(self, images: Floats) -> tuple[Floats, Floats]:
-        """Return last feature maps (n, d, rows, columns) and their means (n, d)."""
+        """Return last feature maps (n, d, rows, columns) and their means (n, d).
+
+        Raises:
+            BackboneError: the graph gives no maps.
+        """
+        names = [output.name for output in self._session.get_outputs()]
+        if "maps" not in names:
+            raise BackboneError(
+                f"network: expected a graph with the output 'maps', got {names}. "
+                "Heat maps need it: fit the model again, or predict without them."
+            )
         maps, features = self._run(["maps", "features"], images)
         return maps, features

@@ -178,17 +178,76 @@ def predict(
     manifest = ingest_files(paths, ingest_config)
     answer = predictor.predict(manifest, gate=not no_gate)
     if out is not None:
-        from hepar.evaluate import write_predictions
-        from hepar.model import write_answers
-        from hepar.provenance import sha256_file, stamp
+        _write_answer(out, bundle, answer)
+    _print_answer(manifest, answer, as_json=as_json)
 
-        seal = sha256_file(bundle / "bundle.json")
-        provenance = stamp(" ".join(sys.argv), inputs={"bundle.json": seal})
-        write_predictions(out, answer.slices, provenance)
-        write_predictions(
-            out.with_name(f"{out.stem}_patients{out.suffix}"), answer.patients, provenance
-        )
-        write_answers(out.with_name(f"{out.stem}_answers{out.suffix}"), answer.answers, provenance)
+
+@app.command(rich_help_panel=JOB)
+def explain(
+    bundle: Annotated[Path, typer.Argument(help="A bundle that `hepar run` wrote.")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Pictures, DICOM series, NIfTI volumes, tables, folders.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of pictures, page, JSON and CSV.")],
+    label: Annotated[
+        str, typer.Option(help="Whose evidence is drawn.", show_default="the predicted label")
+    ] = "",
+    method: Annotated[str, typer.Option(help="grad-cam, hirescam or grad-cam++.")] = "grad-cam",
+    patient_pattern: Pattern = None,
+    flip_vertical: Flip = False,
+    allow_gaps: Gaps = False,
+    no_gate: Annotated[
+        bool, typer.Option("--no-gate", help="Draw patients unlike the training's, too.")
+    ] = False,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Answer for new images and draw where the model looked: a picture a slice, and a page."""
+    from hepar.explain import METHODS
+    from hepar.ingest import ingest_files
+    from hepar.model import load_predictor
+    from hepar.series_job import SeriesConfig, check_series, explain_series
+
+    given = settings_of(
+        ingest__patient_pattern=patient_pattern,
+        ingest__flip_vertical=flip_vertical,
+        ingest__allow_gaps=allow_gaps,
+    )
+    METHODS.get(method)
+    ingest_config = ingest_config_of(given, settings)
+    predictor = load_predictor(bundle)
+    config = SeriesConfig(label, method, not no_gate)
+    check_series(predictor, out, config)
+    manifest = ingest_files(paths, ingest_config)
+    answer = explain_series(predictor, manifest, out, config, _provenance(bundle))
+    _write_answer(out / "predictions.csv", bundle, answer)
+    _print_answer(manifest, answer, as_json=as_json)
+    if not as_json:
+        typer.echo(f"page  {out / 'index.html'}")
+
+
+def _provenance(bundle: Path) -> dict[str, Any]:
+    from hepar.provenance import sha256_file, stamp
+
+    seal = sha256_file(bundle / "bundle.json")
+    return stamp(" ".join(sys.argv), inputs={"bundle.json": seal})
+
+
+def _write_answer(out: Path, bundle: Path, answer: Any) -> None:
+    """Write a CSV of slices, and those of patients and answers beside it."""
+    from hepar.evaluate import write_predictions
+    from hepar.model import write_answers
+
+    provenance = _provenance(bundle)
+    write_predictions(out, answer.slices, provenance)
+    patients, answers = (
+        out.with_name(f"{out.stem}_{name}{out.suffix}") for name in ("patients", "answers")
+    )
+    write_predictions(patients, answer.patients, provenance)
+    write_answers(answers, answer.answers, provenance)
+
+
+def _print_answer(manifest: Any, answer: Any, *, as_json: bool) -> None:
     rows = _patient_rows(answer)
     if as_json:
         findings = [*manifest.findings, *answer.findings]

@@ -3,21 +3,31 @@
 from hepar.explain.cam import METHODS
 from hepar.explain.faithfulness import Checks, check_map
 from hepar.explain.localisation import Aim, measure_aim
-from hepar.explain.look import Cells, Look, Model, look_at
-from hepar.explain.overlay import draw_heat, draw_lesion, draw_scale, grey_picture
+from hepar.explain.look import Cells, Evidence, Look, Model, look_at
+from hepar.explain.overlay import (
+    draw_heat,
+    draw_outlines,
+    draw_scale,
+    grey_picture,
+    in_colour,
+    lesion_outlines,
+)
 
 __all__ = [
     "METHODS",
     "Aim",
     "Cells",
     "Checks",
+    "Evidence",
     "Look",
     "Model",
     "check_map",
     "draw_heat",
-    "draw_lesion",
+    "draw_outlines",
     "draw_scale",
     "grey_picture",
+    "in_colour",
+    "lesion_outlines",
     "look_at",
     "measure_aim",
 ]

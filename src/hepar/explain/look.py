@@ -14,7 +14,7 @@ from hepar.data import Slice
 from hepar.explain.cam import METHODS
 from hepar.model import Head, InputReader
 
-__all__ = ["Cells", "Look", "Model", "look_at", "spread"]
+__all__ = ["Cells", "Evidence", "Look", "Model", "look_at", "spread"]
 
 Floats = NDArray[np.float32]
 
@@ -46,30 +46,42 @@ class Cells:
 
 
 @dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the places of a slice say.
+
+    Attributes:
+        shape: (y, x) of the slice.
+        parts: of each network; empty where the slice shows no liver.
+    """
+
+    shape: tuple[int, int]
+    parts: tuple[Cells, ...]
+
+    def heat(self, label: int) -> Floats:
+        """Return what each pixel (y, x) of the slice says for a label; 0 outside the windows."""
+        total = np.zeros(self.shape, np.float32)
+        for part in self.parts:
+            total += spread(part.values[label], part.window, self.shape)
+        return total
+
+
+@dataclass(frozen=True, eq=False)
 class Look:
-    """One slice, and what its places say.
+    """One slice, and what a model sees in it.
 
     Attributes:
         position: in the manifest.
         image: as it was read, the liver guessed where a mask is needed and none is named.
         features: (d,) of all networks.
         probabilities: (k,) of the plain view, as the head gives them, before calibration.
-        parts: of each network; empty where the slice shows no liver.
+        evidence: of its places.
     """
 
     position: int
     image: Slice
     features: Floats
     probabilities: NDArray[np.float64]
-    parts: tuple[Cells, ...]
-
-    def heat(self, label: int) -> Floats:
-        """Return what each pixel (y, x) of the slice says for a label; 0 outside the windows."""
-        shape = (int(self.image.pixels.shape[0]), int(self.image.pixels.shape[1]))
-        total = np.zeros(shape, np.float32)
-        for part in self.parts:
-            total += spread(part.values[label], part.window, shape)
-        return total
+    evidence: Evidence
 
 
 def spread(
@@ -84,11 +96,9 @@ def spread(
     top, left, height, width = window
     large = cv2.resize(cells, (width, height), interpolation=cv2.INTER_LINEAR)
     whole = np.zeros(shape, np.float32)
-    rows = slice(max(top, 0), min(top + height, shape[0]))
-    columns = slice(max(left, 0), min(left + width, shape[1]))
-    whole[rows, columns] = large[
-        rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
-    ]
+    rows, columns = np.arange(shape[0]) - top, np.arange(shape[1]) - left
+    rows, columns = rows[(rows >= 0) & (rows < height)], columns[(columns >= 0) & (columns < width)]
+    whole[np.ix_(rows + top, columns + left)] = large[np.ix_(rows, columns)]
     return whole
 
 
@@ -128,14 +138,16 @@ def look_at(
         slope = model.head.slope(features)
         ends = np.cumsum([maps.shape[1] for maps, _ in ran])
         for i, position in enumerate(chunk):
-            found = []
+            image, found = shown[i][0], []
+            shape = (int(image.pixels.shape[0]), int(image.pixels.shape[1]))
             for number, (maps, _) in enumerate(ran):
                 view = shown[i][1][number]
                 own = slice(int(ends[number]) - maps.shape[1], int(ends[number]))
                 if view is not None:
                     values = cells(maps[i], slope.gradient[i, :, own], slope.zero[i, :, own])
-                    found.append(Cells(values, view.window or (0, 0, *shown[i][0].pixels.shape)))
-            yield Look(position, shown[i][0], features[i], probabilities[i], tuple(found))
+                    found.append(Cells(values, view.window or (0, 0, *shape)))
+            evidence = Evidence(shape, tuple(found))
+            yield Look(position, image, features[i], probabilities[i], evidence)
 
 
 Shown = tuple[Slice, list[Slice | None]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -10,7 +11,14 @@ from numpy.typing import NDArray
 
 from hepar.data import LESION, Slice
 
-__all__ = ["draw_heat", "draw_lesion", "draw_scale", "grey_picture"]
+__all__ = [
+    "draw_heat",
+    "draw_outlines",
+    "draw_scale",
+    "grey_picture",
+    "in_colour",
+    "lesion_outlines",
+]
 
 Picture = NDArray[np.uint8]
 
@@ -20,7 +28,7 @@ _ORANGE, _SKY = (0, 159, 230), (233, 180, 86)  # of Okabe and Ito, as OpenCV ord
 
 
 def grey_picture(image: Slice, side: int = 0) -> Picture:
-    """Return a slice as a colour picture (y, x, 3) of grey values.
+    """Return a slice as a picture (y, x) of grey values.
 
     Args:
         image: HU are shown in the window -140 to 260, pictures over the range of their type.
@@ -34,20 +42,32 @@ def grey_picture(image: Slice, side: int = 0) -> Picture:
     grey = np.asarray(np.clip(grey, 0, 255), np.float32)
     if side:
         grey = _squared(grey, side, cv2.INTER_AREA)
-    return np.repeat(np.asarray(np.rint(grey), np.uint8)[..., None], 3, axis=2)
+    return np.asarray(np.rint(grey), np.uint8)
 
 
-def draw_lesion(picture: Picture, image: Slice, *, on_heat: bool = False) -> Picture:
-    """Return a picture of a slice with its lesions outlined, where a mask shows one."""
+def lesion_outlines(image: Slice, side: int) -> list[NDArray[np.int32]]:
+    """Return the outlines of a slice's lesions in the square that `grey_picture` draws."""
     if image.mask is None or not (image.mask == LESION).any():
-        return picture
-    lesion = (image.mask == LESION).astype(np.uint8)
-    if picture.shape[:2] != lesion.shape:
-        lesion = np.asarray(_squared(lesion, len(picture), cv2.INTER_NEAREST), np.uint8)
-    outlines, _ = cv2.findContours(lesion, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    colour = _SKY if on_heat else _ORANGE
-    drawn = cv2.drawContours(picture.copy(), outlines, -1, colour, 1, cv2.LINE_AA)
-    return np.asarray(drawn, np.uint8)
+        return []
+    lesion = _squared((image.mask == LESION).astype(np.uint8), side, cv2.INTER_NEAREST)
+    found, _ = cv2.findContours(
+        np.asarray(lesion, np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+    )
+    return [np.asarray(outline, np.int32) for outline in found]
+
+
+def draw_outlines(
+    picture: Picture, outlines: Sequence[NDArray[np.int32]], *, on_heat: bool = False
+) -> Picture:
+    """Return a picture (y, x) or (y, x, 3) in colour, with outlines."""
+    drawn = in_colour(picture).copy()
+    cv2.drawContours(drawn, list(outlines), -1, _SKY if on_heat else _ORANGE, 1, cv2.LINE_AA)
+    return drawn
+
+
+def in_colour(picture: Picture) -> Picture:
+    """Return a picture (y, x) or (y, x, 3) as one of three channels."""
+    return picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
 
 
 def draw_heat(picture: Picture, heat: NDArray[np.float32], scale: float) -> Picture:
@@ -57,7 +77,7 @@ def draw_heat(picture: Picture, heat: NDArray[np.float32], scale: float) -> Pict
     slices can be compared.
 
     Args:
-        picture: (y, x, 3) of the slice.
+        picture: (y, x) of the slice.
         heat: (y, x) of the slice, at its own size; negative values are not shown.
         scale: value of the full colour, above 0.
     """
@@ -66,13 +86,13 @@ def draw_heat(picture: Picture, heat: NDArray[np.float32], scale: float) -> Pict
         share = _squared(share, len(picture), cv2.INTER_LINEAR)
     colours = cv2.applyColorMap(np.asarray(np.rint(255 * share), np.uint8), cv2.COLORMAP_INFERNO)
     opacity = (_OPACITY * np.minimum(1, 2 * share))[..., None]
-    return np.asarray(np.rint(picture * (1 - opacity) + colours * opacity), np.uint8)
+    return np.asarray(np.rint(picture[..., None] * (1 - opacity) + colours * opacity), np.uint8)
 
 
 def draw_scale(width: int, height: int) -> Picture:
     """Return the bar (height, width, 3) that `draw_heat` lays over mid-grey, 0 on the left."""
     heat = np.repeat(np.linspace(0, 1, width, dtype=np.float32)[None], height, axis=0)
-    return draw_heat(np.full((height, width, 3), 96, np.uint8), heat, 1.0)
+    return draw_heat(np.full((height, width), 96, np.uint8), heat, 1.0)
 
 
 def _squared(

@@ -34,12 +34,14 @@ class Answer:
         patients: a row per patient.
         answers: what is said to each patient, in the order of `patients`.
         findings: what the reader should know: livers guessed by rule, slices without liver.
+        refused: patients that the gate refuses.
     """
 
     slices: Predictions
     patients: Predictions
     answers: tuple[PatientAnswer, ...]
     findings: tuple[Finding, ...]
+    refused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +73,20 @@ class Predictor:
             BundleError: no slice could be answered for.
             RecipeError: the recipe does not fit the pixels.
         """
+        readers = self.readers(manifest)
+        features = np.concatenate(
+            [
+                compute_features(network, reader, config or BackboneConfig())
+                for network, reader in zip(self.networks, readers, strict=True)
+            ],
+            axis=2,
+        )
+        return self.answer(features, readers, config, gate=gate)
+
+    def readers(self, manifest: Manifest) -> list[InputReader]:
+        """Return what reads new data for each network."""
         bundle = self.bundle
-        readers = [
+        return [
             InputReader(
                 manifest,
                 part.recipe,
@@ -82,13 +96,27 @@ class Predictor:
             )
             for part in bundle.parts
         ]
-        features = np.concatenate(
-            [
-                compute_features(network, reader, config or BackboneConfig())
-                for network, reader in zip(self.networks, readers, strict=True)
-            ],
-            axis=2,
-        )
+
+    def answer(
+        self,
+        features: NDArray[np.float32],
+        readers: Sequence[InputReader],
+        config: BackboneConfig | None = None,
+        *,
+        gate: bool = True,
+    ) -> Answer:
+        """Answer from features that are already there.
+
+        Args:
+            features: (n, views, d) of all networks, a row per sample of the readers' manifest.
+            readers: that read the samples for them.
+            config: batch and workers, for the gate.
+            gate: let the bundle's gate refuse patients that the model was not made for.
+
+        Raises:
+            BundleError: no slice could be answered for.
+        """
+        bundle, manifest = self.bundle, readers[0].manifest
         empty = set().union(*(reader.empty for reader in readers))
         kept = np.array([i for i in range(len(manifest)) if i not in empty], np.int64)
         if not len(kept):
@@ -112,14 +140,15 @@ class Predictor:
         slices, patients = bundle.decision.decide(scores)
         answers = bundle.decision.answer(patients)
         findings = _findings(bundle, readers, empty)
+        gone: tuple[str, ...] = ()
         if gate and bundle.gate:
-            answers, refused = _refuse(bundle.gate, manifest, answers, config)
+            answers, refused, gone = _refuse(bundle.gate, manifest, answers, config)
             if "hu" in bundle.kinds:  # pictures are refused then, which says it all
                 findings = tuple(f for f in findings if f.code != "other-kind")
             findings = (*refused, *findings)
         for finding in findings:
             LOG.warning("%s", finding.message)
-        return Answer(slices, patients, answers, findings)
+        return Answer(slices, patients, answers, findings, gone)
 
 
 def mean_over_views(head: Head, features: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -173,8 +202,8 @@ def _refuse(
     manifest: Manifest,
     answers: Sequence[PatientAnswer],
     config: BackboneConfig | None,
-) -> tuple[tuple[PatientAnswer, ...], tuple[Finding, ...]]:
-    """Return the answers without those that the gate refuses, and what to say of that."""
+) -> tuple[tuple[PatientAnswer, ...], tuple[Finding, ...], tuple[str, ...]]:
+    """Return the answers without those that the gate refuses, what to say of that, and whose."""
     slices, patients = judge_patients(gate, manifest, config)
     said = tuple(
         answer
@@ -183,7 +212,7 @@ def _refuse(
         for answer in answers
     )
     findings = []
-    gone = [name for name, verdict in patients.items() if not verdict.accepted]
+    gone = tuple(name for name, verdict in patients.items() if not verdict.accepted)
     if gone:
         where = f"{len(gone)} of {len(patients)} patients"
         findings.append(
@@ -207,7 +236,7 @@ def _refuse(
                 "note",
             )
         )
-    return said, tuple(findings)
+    return said, tuple(findings), gone
 
 
 def load_predictor(folder: Path, threads: int = 0) -> Predictor:

@@ -7,6 +7,7 @@ from hepar.report.reproduction import write_reproduction
 from hepar.report.samples import most_confident, write_samples
 from hepar.report.section import Section
 from hepar.report.sections import SECTIONS
+from hepar.report.series import write_series_page
 
 __all__ = [
     "SECTIONS",
@@ -19,4 +20,5 @@ __all__ = [
     "write_report",
     "write_reproduction",
     "write_samples",
+    "write_series_page",
 ]

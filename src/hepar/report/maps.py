@@ -67,7 +67,13 @@ def _verdict(records: list[Mapping[str, Any]]) -> tuple[str, bool]:
         )
     tested = [r for r in records if r["energy_gain"]["low"] is not None]
     if not tested:
-        return "Too few patients to tell whether these maps find lesions better than chance.", False
+        first = records[0]
+        found, chance = (f"{100 * first[key]['value']:.0f} %" for key in ("energy", "chance"))
+        return (
+            f"{found} of the evidence for {first['label']} lies in lesions, which are {chance} of "
+            f"the {first['region']}; {first['n_patients']} patients cannot tell that from chance.",
+            False,
+        )
     poor = [str(r["label"]) for r in tested if r["energy_gain"]["low"] <= 0]
     if len(poor) == len(records):
         return f"These maps {_WARNING}", True

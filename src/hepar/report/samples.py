@@ -10,7 +10,7 @@ import numpy as np
 
 from hepar.data import Manifest
 from hepar.evaluate import Predictions, read_predictions
-from hepar.explain import draw_lesion, grey_picture
+from hepar.explain import draw_outlines, grey_picture, lesion_outlines
 from hepar.ingest import read_slices
 from hepar.provenance import write_atomic
 
@@ -51,7 +51,9 @@ def write_samples(folder: Path, manifest: Manifest) -> None:
     records = []
     for number, (i, image) in enumerate(zip(rows, slices, strict=True)):
         name = f"figures/samples/{number:02d}.png"
-        _, encoded = cv2.imencode(".png", draw_lesion(grey_picture(image, _SIDE), image))
+        _, encoded = cv2.imencode(
+            ".png", draw_outlines(grey_picture(image, _SIDE), lesion_outlines(image, _SIDE))
+        )
         write_atomic(folder / name, encoded.tobytes())
         records.append(
             {

@@ -1,0 +1,151 @@
+"""Heat maps from the run to the page of new data."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import cv2
+import numpy as np
+import pytest
+
+from hepar.data import LESION, read_manifest
+from hepar.ingest import read_slices
+from hepar.model import read_bundle
+
+SETTINGS = [
+    "--set", "recipe.size=96", "--set", "evaluate.resamples=200", "--set", "controls.run=false",
+    "--set", "explain.slices=24", "--set", "explain.checked=3",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(cohort, hepar, tmp_path_factory):
+    """A run on the DICOM tree, maps included."""
+    out = tmp_path_factory.mktemp("runs") / "maps"
+    labels = cohort / "labels.csv"
+    hepar("run", cohort / "dicom", "--labels", labels, "--out", out, *SETTINGS)
+    return out
+
+
+@pytest.fixture(scope="module")
+def document(run):
+    return json.loads((run / "explanations.json").read_text())
+
+
+def test_maps_are_measured_against_the_lesions_of_slices_that_have_some(run, document):
+    manifest = read_manifest(run / "manifest.csv")
+    lesions = {
+        sample.label
+        for sample, image in zip(
+            manifest.samples, read_slices(manifest, manifest.samples), strict=True
+        )
+        if (image.mask == LESION).any()
+    }
+    assert {record["label"] for record in document["localisation"]} == lesions
+    for record in document["localisation"]:
+        assert record["region"] == "liver"
+        assert record["energy"]["n_patients"] == record["n_patients"] <= 4
+        assert record["energy"]["low"] is None
+        assert 0 < record["chance"]["value"] < 0.5
+    assert document["n_looked"] <= 24 + 12
+    assert document["checks"]["n_slices"] == 3
+
+
+def test_every_picture_of_the_report_has_its_map(run, document):
+    shown = json.loads((run / "figures" / "samples.json").read_text())
+    assert {one["sample_id"] for one in shown} == {one["sample_id"] for one in document["maps"]}
+    page = (run / "report.html").read_text()
+    assert page.count("The same slice with what speaks for") == len(shown)
+    assert "Whether the heat maps may be believed" in page
+    assert read_bundle(run / "bundle").map_scale == document["scale"] > 0
+
+
+def test_the_stage_is_kept_and_can_be_left_out(cohort, hepar, run, tmp_path):
+    again = hepar(
+        "run", cohort / "dicom", "--labels", cohort / "labels.csv", "--out", run, *SETTINGS
+    )
+    assert "explain   kept from before" in again.stderr
+    bare = [*SETTINGS, "--set", "explain.run=false"]
+    done = hepar(
+        "run", cohort / "dicom", "--labels", cohort / "labels.csv", "--out", tmp_path / "r", *bare
+    )
+    assert "explain" not in done.stderr
+    assert not (tmp_path / "r" / "explanations.json").exists()
+    assert "Whether the heat maps" not in (tmp_path / "r" / "report.html").read_text()
+    assert read_bundle(tmp_path / "r" / "bundle").map_scale is None
+
+
+def series(hepar, run, out, *arguments):
+    done = hepar("explain", run / "bundle", *arguments, "--out", out)
+    return done, json.loads((out / "explanations.json").read_text())
+
+
+def test_new_data_are_answered_as_predict_answers_and_drawn(cohort, hepar, run, tmp_path):
+    source = cohort / "nifti" / "index.csv"
+    _, found = series(hepar, run, tmp_path / "maps", source)
+    hepar("predict", run / "bundle", source, "--out", tmp_path / "p.csv")
+    for name in ("", "_patients", "_answers"):
+        ours = (tmp_path / "maps" / f"predictions{name}.csv").read_bytes()
+        assert ours == (tmp_path / f"p{name}.csv").read_bytes()
+    assert found["absolute"]
+    page = (tmp_path / "maps" / "index.html").read_text()
+    for patient in found["patients"]:
+        assert patient["map_label"] == patient["predicted"]
+        assert len(patient["slices"]) == 4
+        for one in patient["slices"]:
+            picture = cv2.imread(str(tmp_path / "maps" / one["file"]))
+            assert picture.shape == (256, 256, 3)
+            coloured = (picture != picture[..., :1]).any(axis=2).mean()
+            assert one["largest"] <= 0 or coloured > 0.001
+            assert f'src="{one["file"]}"' in page
+    assert not re.search(r'(src|href)="(https?:)?//', page)
+
+
+def test_one_label_of_one_picture_series_of_one_slice(cohort, hepar, run, tmp_path):
+    picture = next((cohort / "png").rglob("*.png"))
+    done, found = series(
+        hepar, run, tmp_path / "m", picture, "--no-gate", "--label", "benign",
+        "--patient-pattern", r"(P\d+)", "--method", "grad-cam++",
+    )  # fmt: skip
+    (patient,) = found["patients"]
+    assert patient["map_label"] == "benign"
+    assert not found["absolute"]
+    assert "says nothing about other series" in (tmp_path / "m" / "index.html").read_text()
+    assert (tmp_path / "m" / patient["strip"]).is_file()
+    assert "page " in done.stdout
+
+
+def test_no_map_is_drawn_of_a_patient_that_the_gate_refuses(hepar, run, tmp_path):
+    rng = np.random.default_rng(0)
+    cv2.imwrite(str(tmp_path / "photo.png"), rng.integers(0, 255, (300, 300, 3), np.uint8))
+    _, found = series(
+        hepar, run, tmp_path / "m", tmp_path / "photo.png", "--patient-pattern", "(photo)"
+    )
+    (patient,) = found["patients"]
+    assert patient["refused"]
+    assert patient["strip"] is None
+    assert "file" not in patient["slices"][0]
+    assert "Refused:" in (tmp_path / "m" / "index.html").read_text()
+    assert not list((tmp_path / "m").rglob("*.png"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (("--label", "cyst"), "--label: expected one of normal, benign, malignant, got 'cyst'"),
+        (("--method", "gradcam"), "'gradcam'.*grad-cam"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_line(hepar, run, tmp_path, arguments, match):
+    done = hepar("explain", run / "bundle", tmp_path, "--out", tmp_path / "m", *arguments, check=0)
+    assert done.returncode == 2
+    assert re.search(match, done.stderr)
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_folder_with_other_files_is_left_alone(cohort, hepar, run, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    done = hepar("explain", run / "bundle", cohort / "nifti", "--out", tmp_path, check=False)
+    assert "expected a new folder" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
