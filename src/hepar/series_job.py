@@ -37,6 +37,9 @@ _STRIP = 8
 _EMPTY = 0.25
 """A map whose largest value is below this share of the scale is called empty."""
 
+_ABSOLUTE = {"grad-cam", "hirescam"}
+"""Methods whose values have the unit of the bundle's scale."""
+
 Picture = NDArray[np.uint8]
 
 
@@ -46,7 +49,7 @@ class SeriesConfig:
 
     Attributes:
         label: whose evidence; "" for the label predicted for the patient.
-        method: a name in `hepar.explain.METHODS`.
+        method: a name in `hepar.explain.METHODS`, or "occlusion".
         gate: let the gate refuse patients, of whom no map is drawn then.
     """
 
@@ -93,7 +96,7 @@ def explain_series(
             answer.patients.patient_id, answer.patients.predicted, strict=True
         )
     }
-    scale = predictor.bundle.map_scale if config.method != "grad-cam++" else None
+    scale = predictor.bundle.map_scale if config.method in _ABSOLUTE else None
     shown = [mapped.get(sample.patient_id) for sample in manifest.samples]
     drawing = _Drawing(out, seen, shown, scale or _largest(seen, shown))
     shutil.rmtree(out / "pictures", ignore_errors=True)

@@ -136,3 +136,18 @@ def test_a_graph_without_maps_is_one_line(cohort, network):
 def test_an_unknown_method_is_answered_with_the_nearest(cohort, network):
     with pytest.raises(RegistryError, match="grad-cam"):
         list(look_at(Model((network,), head(1280)), [reader(cohort)], [0], "gradcam"))
+
+
+def test_occlusion_is_what_hiding_a_place_takes_away(cohort, network):
+    model, own = Model((network,), head(1280)), reader(cohort, "picture", size=70)
+    (look,) = look_at(model, [own], [1], "occlusion")
+    (part,) = look.evidence.parts
+    assert part.values.shape == (2, 7, 7)
+    (image,) = own([1])
+    image[:, 5:25, 45:65] = 0
+    logs = np.log(look.probabilities) - np.log(
+        model.head.probabilities(network.features(image[None]))
+    )
+    expected = (logs - logs.mean())[0]
+    np.testing.assert_allclose(part.values[:, 1, 5], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(part.values.sum(axis=0), 0, atol=1e-4)

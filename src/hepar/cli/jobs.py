@@ -192,7 +192,9 @@ def explain(
     label: Annotated[
         str, typer.Option(help="Whose evidence is drawn.", show_default="the predicted label")
     ] = "",
-    method: Annotated[str, typer.Option(help="grad-cam, hirescam or grad-cam++.")] = "grad-cam",
+    method: Annotated[
+        str, typer.Option(help="grad-cam, hirescam, grad-cam++, or occlusion (slow).")
+    ] = "grad-cam",
     patient_pattern: Pattern = None,
     flip_vertical: Flip = False,
     allow_gaps: Gaps = False,
@@ -203,7 +205,7 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Answer for new images and draw where the model looked: a picture a slice, and a page."""
-    from hepar.explain import METHODS
+    from hepar.explain import METHODS, OCCLUSION
     from hepar.ingest import ingest_files
     from hepar.model import load_predictor
     from hepar.series_job import SeriesConfig, check_series, explain_series
@@ -213,7 +215,8 @@ def explain(
         ingest__flip_vertical=flip_vertical,
         ingest__allow_gaps=allow_gaps,
     )
-    METHODS.get(method)
+    if method != OCCLUSION:
+        METHODS.get(method)
     ingest_config = ingest_config_of(given, settings)
     predictor = load_predictor(bundle)
     config = SeriesConfig(label, method, not no_gate)

@@ -3,7 +3,7 @@
 from hepar.explain.cam import METHODS
 from hepar.explain.faithfulness import Checks, check_map
 from hepar.explain.localisation import Aim, measure_aim
-from hepar.explain.look import Cells, Evidence, Look, Model, look_at
+from hepar.explain.look import OCCLUSION, Cells, Evidence, Look, Model, look_at
 from hepar.explain.overlay import (
     draw_heat,
     draw_outlines,
@@ -15,6 +15,7 @@ from hepar.explain.overlay import (
 
 __all__ = [
     "METHODS",
+    "OCCLUSION",
     "Aim",
     "Cells",
     "Checks",

@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 from hepar.backbone import Network, load_ahead
 from hepar.data import Slice
 from hepar.explain.cam import METHODS
+from hepar.explain.occlusion import occlude
 from hepar.model import Head, InputReader
 
-__all__ = ["Cells", "Evidence", "Look", "Model", "look_at", "spread"]
+__all__ = ["OCCLUSION", "Cells", "Evidence", "Look", "Model", "look_at", "spread"]
 
 Floats = NDArray[np.float32]
+
+OCCLUSION = "occlusion"
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +120,7 @@ def look_at(
         model: networks and head.
         readers: of one manifest, one a network.
         positions: in the manifest.
-        method: a name in `METHODS`.
+        method: a name in `METHODS`, or "occlusion", which runs a network 49 times a slice.
         batch: slices in one call of a network.
         workers: threads that read; 0 for one per core.
 
@@ -126,26 +129,33 @@ def look_at(
         RecipeError: the recipe does not fit a slice.
         RegistryError: the method is unknown.
     """
-    cells = METHODS.get(method)
+    cells = None if method == OCCLUSION else METHODS.get(method)
     parts = [list(positions[at : at + batch]) for at in range(0, len(positions), batch)]
     for chunk, shown in load_ahead(parts, lambda part: _read(readers, part), workers):
+        inputs = [_inputs(shown, i, reader.recipe.size) for i, reader in enumerate(readers)]
         ran = [
-            network.maps_and_features(_inputs(shown, number, reader.recipe.size))
-            for number, (network, reader) in enumerate(zip(model.networks, readers, strict=True))
+            network.maps_and_features(images)
+            for network, images in zip(model.networks, inputs, strict=True)
         ]
         features = np.concatenate([own for _, own in ran], axis=1)
         probabilities = model.head.probabilities(features)
         slope = model.head.slope(features)
-        ends = np.cumsum([maps.shape[1] for maps, _ in ran])
+        starts = np.cumsum([0, *(maps.shape[1] for maps, _ in ran)])
         for i, position in enumerate(chunk):
             image, found = shown[i][0], []
             shape = (int(image.pixels.shape[0]), int(image.pixels.shape[1]))
             for number, (maps, _) in enumerate(ran):
                 view = shown[i][1][number]
-                own = slice(int(ends[number]) - maps.shape[1], int(ends[number]))
-                if view is not None:
+                start, stop = int(starts[number]), int(starts[number + 1])
+                if view is None:
+                    continue
+                if cells is None:
+                    seen = (model.networks[number], model.head, inputs[number][i])
+                    values = occlude(*seen, features[i], start)
+                else:
+                    own = slice(start, stop)
                     values = cells(maps[i], slope.gradient[i, :, own], slope.zero[i, :, own])
-                    found.append(Cells(values, view.window or (0, 0, *shape)))
+                found.append(Cells(values, view.window or (0, 0, *shape)))
             evidence = Evidence(shape, tuple(found))
             yield Look(position, image, features[i], probabilities[i], evidence)
 
