@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import platform
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from hepar.fit.workers import barrier, rank
 from hepar.fit_job import Job, decide, fit, guard, write_recipes
 from hepar.ledger import Ledger
 from hepar.preprocess import read_recipe
-from hepar.provenance import sha256_file, stamp, write_artefact
+from hepar.provenance import package_version, sha256_file, stamp, write_artefact
 from hepar.settings import check
 
 __all__ = [
@@ -52,7 +55,37 @@ def run(source: Path, out: Path, config: RunConfig, command: str = "") -> Path:
     cohort, (parts,) = prepare(source, ledger, [config])
     if rank() == 0:
         barrier()
+        _write_record(source, ledger, config)
     return fit_model(cohort, parts, ledger, config)
+
+
+_PACKAGES = ("numpy", "onnxruntime", "opencv-python-headless", "scikit-learn", "scipy", "torch")
+"""That predictions depend on, where they are installed."""
+
+
+def _write_record(source: Path, ledger: Ledger, config: RunConfig) -> None:
+    """Write `record.json`: what it takes to make the run again."""
+    packages = {"hepar": package_version(), "python": platform.python_version()}
+    for name in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            packages[name] = metadata.version(name)
+    content = {
+        "source": source.resolve().as_posix(),
+        "config": _anywhere(config),
+        "packages": packages,
+        "platform": platform.platform(),
+    }
+    write_artefact(ledger.folder / "record.json", "record", content, stamp(ledger.command))
+
+
+def _anywhere(config: RunConfig) -> dict[str, Any]:
+    """Return settings by stage that mean the same in any working directory."""
+    values = dataclasses.asdict(config)
+    for stage, key in (("ingest", "labels_csv"), ("backbone", "weights")):
+        path = Path(values[stage][key])
+        if values[stage][key] and path.is_file():
+            values[stage][key] = path.resolve().as_posix()
+    return values
 
 
 def fit_model(

@@ -104,6 +104,31 @@ def compare(
     typer.echo(f"page  {page}")
 
 
+@app.command(rich_help_panel=JOB)
+def reproduce(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of the new run.", show_default="none is kept"),
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--source", help="Where the data are now.", show_default="where they were"),
+    ] = None,
+) -> None:
+    """Make a run again from its own record: the same predictions, or a list of what differs."""
+    from tempfile import TemporaryDirectory
+
+    from hepar.rerun_job import reproduce_run
+
+    with TemporaryDirectory(prefix="hepar-") as room:
+        again = reproduce_run(folder, out or Path(room) / "run", source)
+    for line in again.differences:
+        typer.echo(f"differs: {line}")
+    typer.echo("the same, byte for byte" if again.same else "not the same")
+    raise typer.Exit(0 if again.same else 1)
+
+
 @app.command("reproduce-paper", rich_help_panel=JOB)
 def reproduce_paper(
     source: Source,
