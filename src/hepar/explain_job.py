@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hepar.cohort_job import hash_files
 from hepar.data import take_evenly
 from hepar.fit_job import Job
-from hepar.progress import LOG
 from hepar.provenance import stamp, write_artefact, write_atomic
 
 if TYPE_CHECKING:
-    from hepar.evaluate import Estimate, Predictions
-    from hepar.explain import Look, Model
+    from hepar.evaluate import Predictions
+    from hepar.explain import Aim, Look, Model
     from hepar.model import Bundle, FoldModel, InputReader
 
 __all__ = ["explain_model"]
@@ -26,8 +26,10 @@ _SIDE = 256
 _SCALE_SLICES = 100
 _SCALE_QUANTILE = 0.95
 
-Aims = list[tuple[str, str, Any]]
-"""(patient, label, Aim) of each slice."""
+_COMPARABLE = "grad-cam"
+"""Whose unit the bundle's scale has."""
+
+_SIMILAR, _THUMB = 3, 96
 
 
 def explain_model(job: Job) -> None:
@@ -55,18 +57,21 @@ def _work(job: Job) -> None:
     folds = read_folds(folder / "folds.safetensors", bundle.labels)
     predictions = read_predictions(folder / "predictions.csv")
     cohort = _Cohort(job, bundle, folds, predictions)
-    scale = _scale(cohort)
     hashes = {"predictions.csv": hash_files(job.ledger, "predictions.csv")}
     provenance = stamp(job.ledger.command, seed=config.seed, inputs=hashes)
+    scale = _scale(cohort, _COMPARABLE)
     write_map_scale(folder / "bundle", scale, provenance)
+    if config.method == "grad-cam++":
+        scale = _scale(cohort, config.method)
     shown = cohort.shown
     scored = cohort.evenly(config.slices, masked=True)
-    trained, aims = _draw(cohort, shown, scored, scale)
+    maps, aims = _draw(cohort, shown, scored, scale)
+    similar = _similar(cohort, list(shown))
     content = {
         "method": config.method,
         "scale": scale,
-        "maps": trained,
-        "localisation": _localisation(cohort, aims, _untrained_aims(cohort, scored)),
+        "maps": [{**one, "similar": similar.get(one["sample_id"], [])} for one in maps],
+        "localisation": _localisation(cohort, aims),
         "n_looked": len(scored),
         "checks": _checks(cohort),
     }
@@ -132,16 +137,16 @@ class _Cohort:
                 )
             yield Model(networks, head), own
 
-    def look(self, model: Model, rows: Sequence[int]) -> Iterator[Look]:
+    def look(self, model: Model, rows: Sequence[int], method: str = "") -> Iterator[Look]:
         """Yield slices with maps."""
         from hepar.explain import look_at
 
         config = self.job.config
         how = {"batch": config.backbone.batch, "workers": config.backbone.workers}
-        return look_at(model, self.readers(), rows, config.explain.method, **how)
+        return look_at(model, self.readers(), rows, method or config.explain.method, **how)
 
 
-def _scale(cohort: _Cohort) -> float:
+def _scale(cohort: _Cohort, method: str) -> float:
     """Return the log-odds that maps show in full colour: what the model's own slices reach."""
     from hepar.backbone import Network
     from hepar.explain import Model
@@ -152,32 +157,35 @@ def _scale(cohort: _Cohort) -> float:
     model = Model(networks, cohort.bundle.head)
     largest = [
         float(look.evidence.heat(int(look.probabilities.argmax())).max())
-        for look in cohort.look(model, cohort.evenly(_SCALE_SLICES))
+        for look in cohort.look(model, cohort.evenly(_SCALE_SLICES), method)
     ]
     return max(float(np.quantile(largest, _SCALE_QUANTILE)), 1e-6)
 
 
 def _draw(
     cohort: _Cohort, shown: dict[int, int], scored: Sequence[int], scale: float
-) -> tuple[list[dict[str, Any]], Aims]:
+) -> tuple[list[dict[str, Any]], dict[int, Aim]]:
     """Return records of the pictures written, and how the maps of scored slices aim."""
-    from hepar.explain import measure_aim
-
-    samples = cohort.job.cohort.manifest.samples
-    labels = cohort.bundle.labels
-    wanted, records, aims = set(scored), [], []
+    samples, labels = cohort.job.cohort.manifest.samples, cohort.bundle.labels
+    wanted, records, aims = set(scored), [], {}
     for model, rows in cohort.by_model(sorted({*shown, *scored})):
         for look in cohort.look(model, rows):
-            sample = samples[look.position]
             if look.position in shown:
                 label = shown[look.position]
-                records.append(_picture(cohort.job.ledger.folder, look, label, scale))
-                records[-1] |= {"sample_id": sample.sample_id, "label": labels.names[label]}
-            if look.position in wanted:
-                aim = measure_aim(look.evidence.heat(labels.index(sample.label)), look.image)
-                if aim:
-                    aims.append((sample.patient_id, sample.label, aim))
+                record = _picture(cohort.job.ledger.folder, look, label, scale)
+                name = samples[look.position].sample_id
+                records.append({"sample_id": name, "label": labels.names[label], **record})
+            if look.position in wanted and (aim := _aim(cohort, look)):
+                aims[look.position] = aim
     return records, aims
+
+
+def _aim(cohort: _Cohort, look: Look) -> Aim | None:
+    """Return how the map of a slice's own label aims."""
+    from hepar.explain import measure_aim
+
+    label = cohort.bundle.labels.index(cohort.job.cohort.manifest.samples[look.position].label)
+    return measure_aim(look.evidence.heat(label), look.image)
 
 
 def _picture(folder: Path, look: Look, label: int, scale: float) -> dict[str, Any]:
@@ -193,22 +201,6 @@ def _picture(folder: Path, look: Look, label: int, scale: float) -> dict[str, An
     return {"file": name, "largest": float(heat.max())}
 
 
-def _untrained_aims(cohort: _Cohort, scored: Sequence[int]) -> Aims:
-    """Return how maps of untrained networks under the same heads aim."""
-    from hepar.explain import Model, measure_aim
-
-    samples, labels = cohort.job.cohort.manifest.samples, cohort.bundle.labels
-    networks = _untrained(cohort)
-    aims = []
-    for model, rows in cohort.by_model(scored):
-        for look in cohort.look(Model(networks, model.head), rows):
-            sample = samples[look.position]
-            aim = measure_aim(look.evidence.heat(labels.index(sample.label)), look.image)
-            if aim:
-                aims.append((sample.patient_id, sample.label, aim))
-    return aims
-
-
 def _untrained(cohort: _Cohort) -> tuple[Any, ...]:
     from hepar.backbone import Network, find_weights
 
@@ -217,46 +209,25 @@ def _untrained(cohort: _Cohort) -> tuple[Any, ...]:
     return tuple(Network.from_weights(find_weights(name, "random"), threads) for name in names)
 
 
-def _localisation(cohort: _Cohort, aims: Aims, untrained: Aims) -> list[dict[str, Any]]:
-    """Return a record a label of slices with lesions."""
-    config = cohort.job.config.evaluate
-    records = []
-    for label in cohort.bundle.labels:
-        own = [(patient, aim) for patient, name, aim in aims if name == label]
-        if not own:
-            continue
-        patients = [patient for patient, _ in own]
-        other = [(patient, aim) for patient, name, aim in untrained if name == label]
-        records.append(
-            {
-                "label": label,
-                "region": own[0][1].region,
-                "n_patients": len(set(patients)),
-                "n_slices": len(own),
-                "chance": _mean([aim.chance for _, aim in own], patients, config),
-                "energy": _mean([aim.energy for _, aim in own], patients, config),
-                "hit": _mean([aim.hit for _, aim in own], patients, config),
-                "energy_gain": _mean([a.energy - a.chance for _, a in own], patients, config),
-                "hit_gain": _mean([a.hit - a.chance for _, a in own], patients, config),
-                "energy_untrained": _mean(
-                    [a.energy for _, a in other], [p for p, _ in other], config
-                ),
-                "hit_untrained": _mean([a.hit for _, a in other], [p for p, _ in other], config),
-            }
-        )
-    return records
+def _localisation(cohort: _Cohort, aims: dict[int, Aim]) -> list[dict[str, Any]]:
+    """Return how maps aim, beside those of untrained networks under the same heads."""
+    from hepar.explain import Aimed, Model, summarise_aims
 
-
-def _mean(values: Sequence[float], patients: Sequence[str], config: Any) -> dict[str, Any]:
-    from hepar.evaluate import patient_mean
-
-    found: Estimate = patient_mean(np.asarray(values, np.float64), patients, config)
-    return dataclasses.asdict(found)
+    samples = cohort.job.cohort.manifest.samples
+    networks = _untrained(cohort)
+    aimed = []
+    for model, rows in cohort.by_model(sorted(aims)):
+        for look in cohort.look(Model(networks, model.head), rows):
+            sample, other = samples[look.position], _aim(cohort, look)
+            if other:
+                own = aims[look.position]
+                aimed.append(Aimed(sample.patient_id, sample.label, own, other))
+    return summarise_aims(aimed, cohort.bundle.labels, cohort.job.config.evaluate)
 
 
 def _checks(cohort: _Cohort) -> dict[str, Any]:
     """Return means of what changing images says about maps, or why none was made."""
-    from hepar.explain import check_map
+    from hepar.explain import check_map, summarise_checks
 
     config = cohort.job.config
     if len(cohort.bundle.parts) > 1:
@@ -284,20 +255,11 @@ def _checks(cohort: _Cohort) -> dict[str, Any]:
                 config.explain.method,
                 config.explain.seed + row,
             )
-            found.append(dataclasses.asdict(checks))
+            found.append(checks)
             patients.append(samples[row].patient_id)
     if not found:
         return {"not_made": "no slice shows the liver"}
-    names = list(found[0])
-    means = {n: _mean([c[n] for c in found], patients, config.evaluate) for n in names}
-    gains = {
-        f"{name}_gain": _mean(
-            [sign * (c[name] - c[f"{name}_random"]) for c in found], patients, config.evaluate
-        )
-        for name, sign in (("deletion", -1), ("insertion", 1))
-    }
-    LOG.debug("explain: %d maps checked", len(found))
-    return {**means, **gains, "n_slices": len(found)}
+    return summarise_checks(found, patients, config.evaluate)
 
 
 def _one_a_patient(cohort: _Cohort, most: int) -> list[int]:
@@ -309,3 +271,56 @@ def _one_a_patient(cohort: _Cohort, most: int) -> list[int]:
     middle = [own[len(own) // 2] for own in rows.values()]
     step = max(1.0, len(middle) / most)
     return sorted({middle[int(i * step)] for i in range(min(most, len(middle)))})
+
+
+def _similar(cohort: _Cohort, rows: Sequence[int]) -> dict[str, list[dict[str, Any]]]:
+    """Return for some slices the most similar ones that their model learned from, as pictures.
+
+    Of a trained network there are none: its features are another's in every fold.
+    """
+    from hepar.explain import nearest_patients
+
+    job = cohort.job
+    if job.trains:
+        return {}
+    samples = job.cohort.manifest.samples
+    features = _features(cohort)
+    folds = [job.cohort.split.of(sample).fold for sample in samples]
+    patients = [sample.patient_id for sample in samples]
+    found = {}
+    for row in rows:
+        learned = [i for i, fold in enumerate(folds) if fold is not None and fold != folds[row]]
+        near = nearest_patients(features, patients, row, learned, _SIMILAR)
+        found[samples[row].sample_id] = [_thumb(cohort, i) for i in near]
+    return found
+
+
+def _features(cohort: _Cohort) -> NDArray[np.float32]:
+    """Return plain-view features (n, d) from the cache that the fit has filled."""
+    from hepar.backbone import Network
+    from hepar.model import compute_features
+
+    job = cohort.job
+    parts = zip(job.parts, cohort.readers(), strict=True)
+    found = []
+    for part, reader in parts:
+        network = Network.from_weights(part.weights, job.config.backbone.threads)
+        place = (part.weights.sha256, job.cache / "features")
+        found.append(compute_features(network, reader, job.config.backbone, *place)[:, 0])
+    return np.concatenate(found, axis=1)
+
+
+def _thumb(cohort: _Cohort, row: int) -> dict[str, Any]:
+    """Write a small picture of a slice, and return what to say of it."""
+    import cv2
+
+    from hepar.explain import draw_outlines, grey_picture, lesion_outlines
+    from hepar.ingest import read_slices
+
+    manifest = cohort.job.cohort.manifest
+    sample = manifest.samples[row]
+    (image,) = read_slices(manifest, [sample])
+    picture = draw_outlines(grey_picture(image, _THUMB), lesion_outlines(image, _THUMB))
+    name = f"figures/maps/{row:06d}-small.png"
+    write_atomic(cohort.job.ledger.folder / name, cv2.imencode(".png", picture)[1].tobytes())
+    return {"file": name, "patient_id": sample.patient_id, "label": sample.label}

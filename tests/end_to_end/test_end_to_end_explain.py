@@ -61,6 +61,17 @@ def test_every_picture_of_the_report_has_its_map(run, document):
     assert read_bundle(run / "bundle").map_scale == document["scale"] > 0
 
 
+def test_similar_slices_are_of_patients_that_the_model_learned_from(run, document):
+    split = json.loads((run / "split.json").read_text())["assignments"]
+    manifest = read_manifest(run / "manifest.csv")
+    owner = {sample.sample_id: sample.patient_id for sample in manifest.samples}
+    for one in document["maps"]:
+        own = split[owner[one["sample_id"]]]
+        named = [other["patient_id"] for other in one["similar"]]
+        assert len(named) == len(set(named)) == 3
+        assert all(split[name]["fold"] != own["fold"] for name in named)
+
+
 def test_the_stage_is_kept_and_can_be_left_out(cohort, hepar, run, tmp_path):
     again = hepar(
         "run", cohort / "dicom", "--labels", cohort / "labels.csv", "--out", run, *SETTINGS

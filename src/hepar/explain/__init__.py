@@ -4,6 +4,7 @@ from hepar.explain.cam import METHODS
 from hepar.explain.faithfulness import Checks, check_map
 from hepar.explain.localisation import Aim, measure_aim
 from hepar.explain.look import OCCLUSION, Cells, Evidence, Look, Model, look_at
+from hepar.explain.neighbours import nearest_patients
 from hepar.explain.overlay import (
     draw_heat,
     draw_outlines,
@@ -12,11 +13,13 @@ from hepar.explain.overlay import (
     in_colour,
     lesion_outlines,
 )
+from hepar.explain.summary import Aimed, summarise_aims, summarise_checks
 
 __all__ = [
     "METHODS",
     "OCCLUSION",
     "Aim",
+    "Aimed",
     "Cells",
     "Checks",
     "Evidence",
@@ -31,4 +34,7 @@ __all__ = [
     "lesion_outlines",
     "look_at",
     "measure_aim",
+    "nearest_patients",
+    "summarise_aims",
+    "summarise_checks",
 ]

@@ -34,8 +34,15 @@ def heat_of(inputs: ReportInputs, sample_id: str) -> Mapping[str, Any] | None:
     """Return what was drawn over a sample, with its picture; None where nothing was."""
     for record in inputs.explanations.get("maps", ()):
         if record["sample_id"] == sample_id:
-            return {**record, "picture": data_url(inputs, record["file"])}
+            similar = [
+                {**one, "picture": data_url(inputs, one["file"])} for one in record["similar"]
+            ]
+            return {**record, "picture": data_url(inputs, record["file"]), "similar": similar}
     return None
+
+
+def _with_picture(inputs: ReportInputs, record: Mapping[str, Any]) -> dict[str, Any]:
+    return {**record, "picture": data_url(inputs, record["file"])}
 
 
 def maps(inputs: ReportInputs) -> Section | None:
