@@ -27,6 +27,7 @@ import numpy as np
 
 from bench_audit import audit, intervals
 from bench_data import inputs, memory
+from bench_explain import explanations, reports
 from bench_train import comparison, prefix, ways
 from hepar.backbone import BACKBONES, Network, find_weights
 
@@ -275,6 +276,8 @@ SECTIONS: Sequence[Callable[[int], str]] = (
     ways,
     audit,
     intervals,
+    explanations,
+    reports,
 )
 
 
