@@ -61,6 +61,7 @@ def _audited(job: Job) -> str | None:
 
 def _work(job: Job) -> None:
     from hepar.fit.controls import make_controls
+    from hepar.fit.learning_curve import learning_curve
 
     config, split = job.config, job.cohort.split
     manifest = job.cohort.manifest
@@ -83,6 +84,7 @@ def _work(job: Job) -> None:
         "model": _model_record(result),
         "controls": make_controls(inputs),
         "meter": _meter(job, own, features),
+        "learning": learning_curve(inputs),
     }
     hashes = {name: hash_files(job.ledger, name) for name in ("manifest.csv", "split.json")}
     provenance = stamp(job.ledger.command, seed=config.controls.seed, inputs=hashes)

@@ -75,7 +75,13 @@ def _write_record(source: Path, ledger: Ledger, config: RunConfig) -> None:
         "packages": packages,
         "platform": platform.platform(),
     }
-    write_artefact(ledger.folder / "record.json", "record", content, stamp(ledger.command))
+    path = ledger.folder / "record.json"
+    ledger.stage(
+        "record",
+        [content],
+        ["record.json"],
+        lambda: write_artefact(path, "record", content, stamp(ledger.command)),
+    )
 
 
 def _anywhere(config: RunConfig) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from hepar.evaluate.metrics import METRICS, count_by_patient, values
 from hepar.evaluate.predictions import Level
 from hepar.fit.refit import Refit, permuted_codes, prepare_refit
 
-__all__ = ["ControlInputs", "Scored", "score"]
+__all__ = ["ControlInputs", "Scored", "macro_auroc", "score"]
 
 Floats = NDArray[np.float64]
 Features = NDArray[np.floating[Any]]
@@ -140,6 +140,12 @@ def _at(inputs: ControlInputs, slices: Predictions, level: Level) -> Predictions
 def _aurocs(table: Predictions) -> Floats:
     """Return the AUROC of each label against the rest, then their mean; NaN where undefined."""
     return values(METRICS.get("auroc"), count_by_patient(table).tally())
+
+
+def macro_auroc(inputs: ControlInputs, probabilities: Floats) -> float:
+    """Return the mean AUROC over labels of out-of-fold probabilities (n, k), as controls score."""
+    rows = _table(inputs, probabilities, inputs.codes, inputs.labels.names)
+    return float(_aurocs(_at(inputs, rows, inputs.level))[-1])
 
 
 def score(inputs: ControlInputs, refit: Refit, codes: Integers, names: Sequence[str]) -> Scored:

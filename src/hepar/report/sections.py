@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from hepar.report import audit, controls, maps, method, results, trust
+from hepar.report import audit, controls, learning, maps, method, results, trust
 from hepar.report.inputs import ReportInputs
 from hepar.report.section import Section
 
@@ -19,6 +19,7 @@ SECTIONS: Mapping[str, Callable[[ReportInputs], Section | None]] = {
     "calibration": trust.calibration,
     "decisions": trust.decisions,
     "subgroups": trust.subgroups,
+    "learning": learning.learning,
     "training": results.training,
     "per_patient": results.per_patient,
     "samples": results.samples,
