@@ -179,7 +179,7 @@ def report_model(
     cohort: Cohort, backbones: Sequence[Mapping[str, Any]], ledger: Ledger, config: RunConfig
 ) -> Path:
     """Write `run.json` and `report.html` from the other files of a folder; return the page."""
-    from hepar.report import write_report, write_samples
+    from hepar.report import DOCUMENTS, write_documents, write_report, write_samples
 
     folder = ledger.folder
     settings = dataclasses.asdict(config)
@@ -198,13 +198,14 @@ def report_model(
         }
         write_artefact(folder / "run.json", "run", content, stamp(ledger.command))
         write_samples(folder, cohort.manifest)
+        write_documents(folder)
         write_report(folder)
 
     names = ["manifest.csv", "split.json", "recipe.json", "evaluation.json", "predictions.csv"]
     later = ("audit.json", "trust.json", "controls.json", "explanations.json")
     names += [name for name in later if (folder / name).is_file()]
     inputs = [hash_files(ledger, *names), settings, backbone, warnings]
-    ledger.stage("report", inputs, ["run.json", "report.html"], work)
+    ledger.stage("report", inputs, ["run.json", *DOCUMENTS, "report.html"], work)
     return folder / "report.html"
 
 

@@ -138,9 +138,10 @@ def _audited(manifest: Manifest, path: Path) -> Manifest:
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder of a run.")],
 ) -> None:
-    """Write report.html anew from the files of a run."""
-    from hepar.report import write_report
+    """Write report.html, card, datasheet and checklist anew from the files of a run."""
+    from hepar.report import write_documents, write_report
 
+    write_documents(folder)
     typer.echo(str(write_report(folder)))
 
 

@@ -1,6 +1,7 @@
 """What a person reads: one self-contained page made from the files of a run."""
 
 from hepar.report.comparison import comparison_rows, write_comparison
+from hepar.report.documents import DOCUMENTS, write_documents
 from hepar.report.html import write_report
 from hepar.report.inputs import ReportInputs, read_inputs
 from hepar.report.reproduction import write_reproduction
@@ -10,6 +11,7 @@ from hepar.report.sections import SECTIONS
 from hepar.report.series import write_series_page
 
 __all__ = [
+    "DOCUMENTS",
     "SECTIONS",
     "ReportInputs",
     "Section",
@@ -17,6 +19,7 @@ __all__ = [
     "most_confident",
     "read_inputs",
     "write_comparison",
+    "write_documents",
     "write_report",
     "write_reproduction",
     "write_samples",

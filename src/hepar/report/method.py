@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hepar.report.documents import DOCUMENTS
 from hepar.report.inputs import ReportInputs
 from hepar.report.section import Section
 
@@ -41,6 +42,7 @@ def provenance(inputs: ReportInputs) -> Section:
         {
             "command": run["command"],
             "seeds": f"split {seeds['split']['seed']}, bootstrap {seeds['evaluate']['seed']}",
+            "documents": DOCUMENTS if (inputs.folder / DOCUMENTS[0]).is_file() else (),
             "hashes": {**made["inputs"], "backbone weights": run["backbone"]["sha256"]},
         },
     )

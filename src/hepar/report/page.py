@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["fill_page"]
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+__all__ = ["fill_page", "fill_text"]
 
 _DASH = "\N{EN DASH}"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -43,6 +47,22 @@ def _settings(config: Mapping[str, Any], stage: str = "") -> list[tuple[str, str
     return rows
 
 
+def _cell(value: object) -> str:
+    """Return text for one cell of a Markdown table: on one line, with nothing that is markup."""
+    text = " ".join(str(value).split())
+    return re.sub(r"([\\`*_\[\]<>|#&])", r"\\\1", text)
+
+
+def fill_text(template: str, content: Mapping[str, Any]) -> str:
+    """Return a Markdown document: a template of `templates/` filled with its content.
+
+    Args:
+        template: file name; texts from outside go through its filter `cell`.
+        content: what the template names.
+    """
+    return _environment(escape=False).get_template(template).render(**content)
+
+
 def fill_page(template: str, content: Mapping[str, Any]) -> str:
     """Return a page: a template of `templates/` filled with its content, every text escaped.
 
@@ -53,17 +73,26 @@ def fill_page(template: str, content: Mapping[str, Any]) -> str:
     Returns:
         HTML for screen, phone and paper, with no request to anywhere.
     """
+    style = (_TEMPLATES / "style.css").read_text(encoding="utf-8")
+    return _environment(escape=True).get_template(template).render(style=style, **content)
+
+
+def _environment(*, escape: bool) -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
+        autoescape=escape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters.update(
-        number=_number, percent=_percent, amount=_amount, p_value=_p_value, settings=_settings
+        number=_number,
+        percent=_percent,
+        amount=_amount,
+        p_value=_p_value,
+        settings=_settings,
+        cell=_cell,
     )
-    style = (_TEMPLATES / "style.css").read_text(encoding="utf-8")
-    return environment.get_template(template).render(style=style, **content)
+    return environment

@@ -1,0 +1,247 @@
+"""Which item of a reporting guideline the run answers, where, and which only its authors can."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hepar.report.inputs import ReportInputs
+
+__all__ = ["ITEMS", "Item", "evidence_map"]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One topic that guidelines ask for.
+
+    Attributes:
+        topic: in our own words.
+        tripod: item numbers of TRIPOD+AI 2024; "" where it has none for this.
+        stard: of STARD 2015.
+        claim: of CLAIM 2020.
+        where: files and sections of the report that answer it; "" where nothing of the run does.
+        needs: what of `ReportInputs` must be there for that; "" for nothing.
+        owed: what the authors must still say; "" for nothing.
+    """
+
+    topic: str
+    tripod: str
+    stard: str
+    claim: str
+    where: str = ""
+    needs: str = ""
+    owed: str = ""
+
+
+ITEMS: tuple[Item, ...] = (
+    Item("Title that names method and task", "1", "1", "1", owed="the title"),
+    Item("Structured abstract", "2", "2", "2", owed="the abstract"),
+    Item("Clinical context and intended role", "3a, 3b", "3", "3", owed="all of it"),
+    Item("Health inequalities known in this field", "3c", "", "", owed="all of it"),
+    Item("Objectives and hypotheses", "4", "4", "4, 6", owed="all of it"),
+    Item("Prospective or retrospective", "5a", "5", "5", owed="all of it"),
+    Item(
+        "Data sources, sites, dates",
+        "5a, 5b, 6a",
+        "7, 8",
+        "7",
+        "datasheet.md: hashes and counts of every file",
+        owed="sites, dates, how representative they are",
+    ),
+    Item(
+        "Who could take part, who was left out",
+        "6b",
+        "6, 9",
+        "8",
+        "report: Who is in it; manifest.meta.json: findings",
+        owed="clinical criteria, and whether patients were consecutive",
+    ),
+    Item("Treatments received before imaging", "6c", "", "", owed="all of it"),
+    Item(
+        "Preprocessing",
+        "7",
+        "10a",
+        "9, 10",
+        "recipe.json; report: What was done",
+    ),
+    Item("De-identification", "", "", "12", owed="how it was done before hepar read the files"),
+    Item(
+        "Missing data",
+        "11",
+        "16",
+        "13",
+        "report: Who is in it (slices and files set aside, with reasons)",
+        owed="clinical data that are missing",
+    ),
+    Item(
+        "Reference standard: what, who, with which tools, how sure",
+        "8a, 8b, 8c",
+        "10b, 11, 12b, 13b",
+        "14, 15, 16, 17, 18",
+        owed="all of it",
+    ),
+    Item("Blinding of readers", "8c", "13a, 13b", "", owed="all of it"),
+    Item("Sample size, and why", "10", "18", "19", owed="the plan; `hepar plan` helps"),
+    Item(
+        "Partitions, and at which level they are disjoint",
+        "12a, 16",
+        "",
+        "20, 21",
+        "split.json; report: Who is in it; report: What was looked for first",
+    ),
+    Item(
+        "The model, its software and its start",
+        "12c, 22",
+        "10a",
+        "22, 23, 24",
+        "bundle/bundle.json; record.json: packages; report: What was done",
+    ),
+    Item(
+        "Training, tuning, choice of the final model",
+        "12b, 12c",
+        "",
+        "25, 26, 27",
+        "record.json: settings; report: What was done; report: Training",
+    ),
+    Item(
+        "Class imbalance",
+        "13",
+        "",
+        "",
+        "fitting weighs every label alike, and every patient within it",
+    ),
+    Item(
+        "Cut-offs, and when they were chosen",
+        "15",
+        "12a",
+        "",
+        "bundle/decision.json; report: What the model answers, and when it does not",
+        "decision",
+    ),
+    Item(
+        "Measures of performance and of uncertainty",
+        "12e",
+        "14, 24",
+        "28, 29, 35, 36",
+        "evaluation.json; report: How good, how sure",
+    ),
+    Item(
+        "Calibration",
+        "12e, 23a",
+        "",
+        "28",
+        "trust.json; report: Do probabilities mean what they say",
+        "trust",
+    ),
+    Item(
+        "Indeterminate answers",
+        "",
+        "15, 23",
+        "",
+        "trust.json: sets, abstention; report: What the model answers, and when it does not",
+        "trust",
+    ),
+    Item(
+        "Subgroups and fairness",
+        "14, 23a",
+        "17",
+        "30, 34",
+        "trust.json: subgroups; report: For whom it holds",
+        "trust",
+        "age, sex and origin, where the source table has no such columns",
+    ),
+    Item(
+        "Robustness and controls",
+        "12f",
+        "17",
+        "30",
+        "controls.json; report: Controls and leakage",
+        "controls",
+    ),
+    Item(
+        "Explainability, and whether it was validated",
+        "",
+        "",
+        "31",
+        "explanations.json; report: Whether the heat maps may be believed",
+        "explanations",
+    ),
+    Item(
+        "Test on external data", "12a", "", "32", owed="`hepar predict` on another site's patients"
+    ),
+    Item(
+        "Flow of patients",
+        "20a",
+        "19",
+        "33",
+        "report: Who is in it",
+    ),
+    Item(
+        "Characteristics of patients by partition",
+        "20b, 20c",
+        "20, 21",
+        "34",
+        "split.json: table (labels); datasheet.md",
+        owed="age, sex, disease severity, comorbidity",
+    ),
+    Item(
+        "Cross-tabulation with the reference",
+        "23a",
+        "23",
+        "36",
+        "report: What was taken for what; predictions.csv",
+    ),
+    Item(
+        "Failure analysis",
+        "",
+        "",
+        "37",
+        "report: Most confident, right and wrong; report: Patient by patient",
+    ),
+    Item("Adverse events", "", "25", "", owed="all of it"),
+    Item(
+        "Limitations",
+        "26",
+        "26",
+        "38",
+        "card.md: Limits (of the numbers alone)",
+        owed="of the study",
+    ),
+    Item("Interpretation and implications", "25, 27a, 27b, 27c", "27", "39", owed="all of it"),
+    Item("Ethics approval and consent", "17", "", "", owed="all of it"),
+    Item(
+        "Registration, protocol, funding, conflicts, patient involvement",
+        "18a, 18b, 18c, 18d, 19",
+        "28, 29, 30",
+        "40, 41, 42",
+        owed="all of it",
+    ),
+    Item(
+        "Data, code and model at hand",
+        "18e, 18f",
+        "",
+        "41",
+        "bundle/; run.json: command; `hepar reproduce` makes the run again",
+        owed="where readers find them",
+    ),
+)
+
+
+def evidence_map(inputs: ReportInputs) -> list[dict[str, str]]:
+    """Return a row an item: topic, numbers, status, where the evidence stands, what is owed."""
+    rows = []
+    for item in ITEMS:
+        there = bool(item.where) and (not item.needs or bool(getattr(inputs, item.needs)))
+        owed = item.owed or ("" if there else "this run was made without it")
+        status = "in part" if there and owed else "in the run" if there else "owed"
+        rows.append(
+            {
+                "topic": item.topic,
+                "tripod": item.tripod,
+                "stard": item.stard,
+                "claim": item.claim,
+                "status": status,
+                "where": item.where if there else "",
+                "owed": owed,
+            }
+        )
+    return rows
