@@ -45,6 +45,15 @@ def test_the_card_shows_the_headline_and_every_warning(run):
     assert "No controls were made." in card
 
 
+@pytest.mark.parametrize("sets", [None, {"reason": "too few"}, {"reason": ""}])
+def test_the_card_of_a_model_with_or_without_sets_of_labels(run, sets):
+    decision = {"aggregate": "mean", "sets": sets, "notes": ["No operating point."]}
+    write_artefact(run / "bundle" / "decision.json", "decision", decision, stamp("test"))
+    card = text(run, "card.md")
+    assert "No operating point." in card
+    assert ("too few" in card) == bool(sets and sets["reason"])
+
+
 def test_every_topic_has_a_status_and_owed_items_say_what_is_owed(run):
     rows = [row for row in tables(text(run, "checklist.md")) if "**" in row[4]]
     assert len(rows) == len(ITEMS)
