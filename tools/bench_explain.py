@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hepar.config import EvaluateConfig, RunConfig, read_config
+from hepar.config import EvaluateConfig, IngestConfig, RunConfig, read_config
 from hepar.data import LabelSet, Manifest, Sample, write_manifest
 from hepar.evaluate import (
     Predictions,
@@ -43,7 +43,7 @@ def explanations(rounds: int) -> str:
         bundle = small_bundle(place)
         write_cohort(place / "new", PhantomConfig(patients=3, slices=SLICES, seed=5), ("dicom",))
         first = next(path for path in sorted((place / "new" / "dicom").iterdir()))
-        predictor, manifest = load_predictor(bundle), ingest_files([first])
+        predictor, manifest = load_predictor(bundle), ingest_files([first], IngestConfig())
         took: dict[str, list[float]] = {"predict": [], "explain": []}
         for number in range(min(rounds, 5) + 1):
             for way, seconds in took.items():
@@ -88,7 +88,7 @@ def reports(rounds: int) -> str:
             took = time.perf_counter() - started
             rows.append(f"| {patients:,} | {took:.1f} | {page.stat().st_size / 1e6:.2f} |")
     return (
-        "## Reports\n\nWriting `report.html` of made-up runs, 8 slices a patient, three labels, "
+        "## Reports\n\nWriting `report.html` of made-up runs without pictures, 8 slices a patient, three labels, "
         "once; evaluation is not counted.\n\n| patients | seconds | MB |\n|---:|---:|---:|\n"
         + "\n".join(rows)
     )
@@ -106,7 +106,7 @@ def made_up_run(folder: Path, patients: int) -> Path:
     split = make_split(manifest, RunConfig().split)
     provenance = stamp("bench")
     write_manifest(folder / "manifest.csv", manifest, provenance)
-    write_split(folder / "split.json", split, provenance)
+    write_split(folder / "split.json", split, manifest, provenance)
     scores = rng.normal(size=(len(owner), 3)) + 1.2 * np.eye(3)[owner % 3]
     probabilities = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
     table = Predictions(
