@@ -137,12 +137,16 @@ def _audited(manifest: Manifest, path: Path) -> Manifest:
 @app.command(rich_help_panel=STAGE)
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    pdf: Annotated[bool, typer.Option("--pdf", help="Write report.pdf, too.")] = False,
 ) -> None:
     """Write report.html, card, datasheet and checklist anew from the files of a run."""
-    from hepar.report import write_documents, write_report
+    from hepar.report import write_documents, write_pdf, write_report
 
     write_documents(folder)
-    typer.echo(str(write_report(folder)))
+    page = write_report(folder)
+    typer.echo(str(page))
+    if pdf:
+        typer.echo(str(write_pdf(page)))
 
 
 @app.command(rich_help_panel=STAGE)

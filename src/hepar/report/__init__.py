@@ -4,6 +4,7 @@ from hepar.report.comparison import comparison_rows, write_comparison
 from hepar.report.documents import DOCUMENTS, write_documents
 from hepar.report.html import write_report
 from hepar.report.inputs import ReportInputs, read_inputs
+from hepar.report.pdf import write_pdf
 from hepar.report.reproduction import write_reproduction
 from hepar.report.samples import most_confident, write_samples
 from hepar.report.section import Section
@@ -20,6 +21,7 @@ __all__ = [
     "read_inputs",
     "write_comparison",
     "write_documents",
+    "write_pdf",
     "write_report",
     "write_reproduction",
     "write_samples",
