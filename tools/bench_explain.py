@@ -89,8 +89,8 @@ def reports(rounds: int) -> str:
             rows.append(f"| {patients:,} | {took:.1f} | {page.stat().st_size / 1e6:.2f} |")
     return (
         "## Reports\n\nWriting `report.html` of made-up runs without pictures, 8 slices a patient, "
-        "three labels, once; evaluation is not counted.\n\n| patients | seconds | MB |\n|---:|---:|---:|\n"
-        + "\n".join(rows)
+        "three labels, once; evaluation is not counted.\n"
+        "\n| patients | seconds | MB |\n|---:|---:|---:|\n" + "\n".join(rows)
     )
 
 
