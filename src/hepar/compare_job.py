@@ -154,6 +154,12 @@ def _named(names: Sequence[str]) -> dict[str, dict[str, Any]]:
             raise ConfigError(f"--models: expected every model once, got {name!r} twice.")
         if name in {"vote", "stack"}:
             singles = [other for other, table in tables.items() if "members" not in table]
+            if len(singles) < 2:
+                raise ConfigError(
+                    f"--models: expected two single models or more before {name!r}, got "
+                    f"{', '.join(singles) or 'none'}. Name them first, as in "
+                    f"efficientnet_lite0,mobilenetv2,{name}."
+                )
             tables[name] = {"members": singles, "combine": name}
             continue
         backbone, _, how = name.partition(":")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from hepar.compare_job import read_plan, unlike_recipes
 from hepar.config import read_config
+from hepar.errors import ConfigError
 from hepar.reproduce_job import choices
 
 
@@ -36,6 +39,12 @@ def test_models_that_see_other_pixels_are_told_apart():
     assert unlike_recipes({"a": {"recipe": "liver"}, "b": {"recipe": "liver"}}) == []
     (warning,) = unlike_recipes({"a": {"recipe": "liver"}, "b": {"recipe": "picture"}})
     assert "liver: a; picture: b" in warning
+
+
+@pytest.mark.parametrize("names", [["vote"], ["stack", "vgg16"], ["small_cnn", "vote"]])
+def test_an_ensemble_of_fewer_than_two_is_refused(names):
+    with pytest.raises(ConfigError, match=r"two single models or more before '(vote|stack)'"):
+        read_plan(names=names)
 
 
 def test_a_comparison_leaves_controls_out_unless_asked():

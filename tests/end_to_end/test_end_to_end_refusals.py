@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -135,3 +139,18 @@ def test_a_run_left_with_one_label_names_the_one_that_was_lost_and_why(tmp_path,
         HeparError, match=r"labelled 'b', got none of 1 .*b/x.png: expected a whole"
     ):
         run(pictures, tmp_path / "out", read_config(settings=settings))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
+def test_an_interrupted_command_says_how_to_go_on(cohort, tmp_path):
+    command = [sys.executable, "-m", "hepar.cli", "run", str(cohort / "dicom")]
+    command += ["--labels", str(cohort / "labels.csv"), "--out", str(tmp_path / "run")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        line = process.stderr.readline()
+        while "ingest" not in line:
+            line = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert "interrupted: the same command goes on where it stopped." in rest
+    assert "Traceback" not in rest

@@ -30,6 +30,15 @@ def test_a_folder_and_its_table_give_the_same_manifest(tmp_path, make_png):
     assert sample.extra == {"age": "61"}
 
 
+@pytest.mark.parametrize("divider", [";", "\t"])
+def test_a_table_as_spreadsheets_write_it_is_read(tmp_path, make_png, divider):
+    make_png(tmp_path / "x.png")
+    text = "path,label,patient_id,age\nx.png,a,P,61\n"
+    path = table(tmp_path, text.replace(",", divider))
+    (sample,) = ingest(path, IngestConfig()).samples
+    assert (sample.label, sample.patient_id, sample.extra) == ("a", "P", {"age": "61"})
+
+
 def test_a_missing_column_is_refused_with_the_nearest(tmp_path):
     with pytest.raises(
         IngestError, match=r"'path', got file_path, label.*Rename 'file_path' to 'path'"

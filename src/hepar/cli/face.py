@@ -45,6 +45,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+_INTERRUPTED = 130
+"""What a shell calls a command that Ctrl-C ended."""
+
 JOB, STAGE, LOOK = "The main job", "One stage alone", "Look around"
 
 Source = Annotated[
@@ -150,6 +153,10 @@ def main() -> None:
     """Run the command line: 0 done, 1 something failed, 2 the input or options are refused."""
     try:
         app()
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            typer.echo("interrupted: the same command goes on where it stopped.", err=True)
+        raise
     except HeparError as error:
         typer.echo(f"error: {' '.join(str(error).split())}", err=True)
         raise SystemExit(2) from None

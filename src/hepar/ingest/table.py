@@ -6,6 +6,7 @@ import csv
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from hepar.config import IngestConfig
 from hepar.data import Finding
@@ -29,12 +30,14 @@ _PERSONAL = re.compile(
 def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Return the column names and the rows of a CSV file, values stripped.
 
+    Commas divide, or where the header has none, semicolons or tabs, as spreadsheets write them.
+
     Raises:
         IngestError: the file is missing, is not UTF-8 text, has no header or a ragged row.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream, strict=True)
+            reader = csv.DictReader(stream, strict=True, delimiter=_delimiter(stream))
             columns = [name.strip() for name in reader.fieldnames or ()]
             reader.fieldnames = columns
             rows = list(reader)
@@ -55,6 +58,13 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
                 "Quote values that hold a comma."
             )
     return columns, [{name: (value or "").strip() for name, value in row.items()} for row in rows]
+
+
+def _delimiter(stream: TextIO) -> str:
+    """Return what divides the header of a table, and go back to its start."""
+    header = stream.readline()
+    stream.seek(0)
+    return "," if "," in header else max(";\t,", key=header.count)
 
 
 def other_columns(
