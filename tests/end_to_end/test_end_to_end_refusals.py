@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import signal
@@ -145,7 +146,10 @@ def test_a_run_left_with_one_label_names_the_one_that_was_lost_and_why(tmp_path,
 def test_an_interrupted_command_says_how_to_go_on(cohort, tmp_path):
     command = [sys.executable, "-m", "hepar.cli", "run", str(cohort / "dicom")]
     command += ["--labels", str(cohort / "labels.csv"), "--out", str(tmp_path / "run")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, preexec_fn=heard
+    ) as process:  # a shell's background job, and what it starts, would not hear Ctrl-C
         line = process.stderr.readline()
         while "ingest" not in line:
             line = process.stderr.readline()
