@@ -15,7 +15,7 @@ class Item:
 
     Attributes:
         topic: in our own words.
-        tripod: item numbers of TRIPOD+AI 2024; "" where it has none for this.
+        tripod: items of TRIPOD+AI 2024, without their letters; "" where it has none for this.
         stard: of STARD 2015.
         claim: of CLAIM 2020.
         where: files and sections of the report that answer it; "" where nothing of the run does.
@@ -35,13 +35,13 @@ class Item:
 ITEMS: tuple[Item, ...] = (
     Item("Title that names method and task", "1", "1", "1", owed="the title"),
     Item("Structured abstract", "2", "2", "2", owed="the abstract"),
-    Item("Clinical context and intended role", "3a, 3b", "3", "3", owed="all of it"),
-    Item("Health inequalities known in this field", "3c", "", "", owed="all of it"),
+    Item("Clinical context and intended role", "3", "3", "3", owed="all of it"),
+    Item("Health inequalities known in this field", "3", "", "", owed="all of it"),
     Item("Objectives and hypotheses", "4", "4", "4, 6", owed="all of it"),
-    Item("Prospective or retrospective", "5a", "5", "5", owed="all of it"),
+    Item("Prospective or retrospective", "5", "5", "5", owed="all of it"),
     Item(
         "Data sources, sites, dates",
-        "5a, 5b, 6a",
+        "5, 6",
         "7, 8",
         "7",
         "datasheet.md: hashes and counts of every file",
@@ -49,13 +49,13 @@ ITEMS: tuple[Item, ...] = (
     ),
     Item(
         "Who could take part, who was left out",
-        "6b",
+        "6",
         "6, 9",
         "8",
         "report: Who is in it; manifest.meta.json: findings",
         owed="clinical criteria, and whether patients were consecutive",
     ),
-    Item("Treatments received before imaging", "6c", "", "", owed="all of it"),
+    Item("Treatments received before imaging", "6", "", "", owed="all of it"),
     Item(
         "Preprocessing",
         "7",
@@ -74,30 +74,30 @@ ITEMS: tuple[Item, ...] = (
     ),
     Item(
         "Reference standard: what, who, with which tools, how sure",
-        "8a, 8b, 8c",
+        "8",
         "10b, 11, 12b, 13b",
         "14, 15, 16, 17, 18",
         owed="all of it",
     ),
-    Item("Blinding of readers", "8c", "13a, 13b", "", owed="all of it"),
+    Item("Blinding of readers", "8", "13a, 13b", "", owed="all of it"),
     Item("Sample size, and why", "10", "18", "19", owed="the plan; `hepar plan` helps"),
     Item(
         "Partitions, and at which level they are disjoint",
-        "12a, 16",
+        "12, 16",
         "",
         "20, 21",
         "split.json; report: Who is in it; report: What was looked for first",
     ),
     Item(
         "The model, its software and its start",
-        "12c, 22",
+        "12, 22",
         "10a",
         "22, 23, 24",
         "bundle/bundle.json; record.json: packages; report: What was done",
     ),
     Item(
         "Training, tuning, choice of the final model",
-        "12b, 12c",
+        "12",
         "",
         "25, 26, 27",
         "record.json: settings; report: What was done; report: Training",
@@ -119,14 +119,14 @@ ITEMS: tuple[Item, ...] = (
     ),
     Item(
         "Measures of performance and of uncertainty",
-        "12e",
+        "12",
         "14, 24",
         "28, 29, 35, 36",
         "evaluation.json; report: How good, how sure",
     ),
     Item(
         "Calibration",
-        "12e, 23a",
+        "12, 23",
         "",
         "28",
         "trust.json; report: Do probabilities mean what they say",
@@ -135,14 +135,14 @@ ITEMS: tuple[Item, ...] = (
     Item(
         "Indeterminate answers",
         "",
-        "15, 23",
+        "15",
         "",
         "trust.json: sets, abstention; report: What the model answers, and when it does not",
         "trust",
     ),
     Item(
         "Subgroups and fairness",
-        "14, 23a",
+        "14, 23",
         "17",
         "30, 34",
         "trust.json: subgroups; report: For whom it holds",
@@ -151,7 +151,7 @@ ITEMS: tuple[Item, ...] = (
     ),
     Item(
         "Robustness and controls",
-        "12f",
+        "12",
         "17",
         "30",
         "controls.json; report: Controls and leakage",
@@ -166,18 +166,18 @@ ITEMS: tuple[Item, ...] = (
         "explanations",
     ),
     Item(
-        "Test on external data", "12a", "", "32", owed="`hepar predict` on another site's patients"
+        "Test on external data", "12", "", "32", owed="`hepar predict` on another site's patients"
     ),
     Item(
         "Flow of patients",
-        "20a",
+        "20",
         "19",
         "33",
         "report: Who is in it",
     ),
     Item(
         "Characteristics of patients by partition",
-        "20b, 20c",
+        "20",
         "20, 21",
         "34",
         "split.json: table (labels); datasheet.md",
@@ -185,7 +185,7 @@ ITEMS: tuple[Item, ...] = (
     ),
     Item(
         "Cross-tabulation with the reference",
-        "23a",
+        "23",
         "23",
         "36",
         "report: What was taken for what; predictions.csv",
@@ -206,18 +206,18 @@ ITEMS: tuple[Item, ...] = (
         "card.md: Limits (of the numbers alone)",
         owed="of the study",
     ),
-    Item("Interpretation and implications", "25, 27a, 27b, 27c", "27", "39", owed="all of it"),
+    Item("Interpretation and implications", "25, 27", "27", "39", owed="all of it"),
     Item("Ethics approval and consent", "17", "", "", owed="all of it"),
     Item(
         "Registration, protocol, funding, conflicts, patient involvement",
-        "18a, 18b, 18c, 18d, 19",
+        "18, 19",
         "28, 29, 30",
         "40, 41, 42",
         owed="all of it",
     ),
     Item(
         "Data, code and model at hand",
-        "18e, 18f",
+        "18",
         "",
         "41",
         "bundle/; run.json: command; `hepar reproduce` makes the run again",
