@@ -6,27 +6,23 @@ import dataclasses
 import shutil
 import statistics
 import time
-import tomllib
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hepar.backbone import BACKBONES, list_weights
+from hepar.backbone import BACKBONES
 from hepar.cohort_job import Cohort, PlannedPart, new_ledger, prepare
-from hepar.config import PRESETS, RunConfig, config_from, merge
+from hepar.compare_plan import ComparePlan, ModelPlan, folder_name
 from hepar.errors import ConfigError, HeparError
-from hepar.fit import HEAD_KINDS, needs_training
+from hepar.fit import needs_training
 from hepar.fit.workers import world_size
 from hepar.ledger import Ledger
 from hepar.main_job import fit_model
 from hepar.progress import LOG
 from hepar.provenance import read_artefact, sha256_file, stamp, write_artefact
-from hepar.registry import nearest
 from hepar.settings import check
 
-__all__ = ["ComparePlan", "ModelPlan", "compare", "read_plan", "unlike_recipes"]
+__all__ = ["compare", "unlike_recipes"]
 
 METRICS = (
     "accuracy",
@@ -37,173 +33,6 @@ METRICS = (
     "f1",
     "auroc",
 )
-
-
-@dataclass(frozen=True)
-class ModelPlan:
-    """One row of the comparison.
-
-    Attributes:
-        name: of its folder and row.
-        config: of a single model; of an ensemble, only what is not the members' counts.
-        combine: "vote" or "stack" for an ensemble; "" for a single model.
-        members: names of an ensemble's members.
-    """
-
-    name: str
-    config: RunConfig
-    combine: str = ""
-    members: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class ComparePlan:
-    """What is compared.
-
-    Attributes:
-        models: in the order of fitting.
-        seeds: of training; a model that draws nothing at random is fitted once.
-    """
-
-    models: tuple[ModelPlan, ...]
-    seeds: tuple[int, ...]
-
-
-# What to compare: from TOML, from a list of names, or what this machine has weights for.
-
-
-def read_plan(
-    path: Path | None = None,
-    names: Sequence[str] = (),
-    settings: Mapping[str, Any] | None = None,
-    seeds: str = "",
-) -> ComparePlan:
-    """Return what to compare.
-
-    Args:
-        path: TOML with `seeds`, a table `base` of settings by stage that all models share, and a
-            table `models.NAME` each, with settings by stage or `preset`, or for an ensemble with
-            `members` and `combine`.
-        names: such as "vgg16", "vgg16:svm-rbf", "mobilenetv2:paper" or "vgg16+mobilenetv2"; with
-            two single models or more, "vote" and "stack" are ensembles of all before them.
-            Without a file and names: every network whose weights are found.
-        settings: by stage; they win over the base, and models win over them.
-        seeds: of training, comma-separated; "" for the file's, or 0.
-
-    Raises:
-        ConfigError: a name, a key or a member is unknown.
-    """
-    document: dict[str, Any] = {}
-    if path is not None:
-        try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{path}: expected a TOML file, got {error}.") from error
-        unknown = sorted(set(document) - {"seeds", "base", "models"})
-        if unknown:
-            known = ["seeds", "base", "models"]
-            raise ConfigError(
-                f"{path}: unknown key {unknown[0]!r}. {nearest(unknown[0], known)} "
-                f"Known here: {', '.join(known)}."
-            )
-    base = merge(_numbers_alone(document.get("base", {})), settings or {})
-    tables = dict(document.get("models", {}))
-    if not tables:
-        tables = _named(list(names) or _found())
-    models: list[ModelPlan] = []
-    for name, table in tables.items():
-        models.append(_model(name, table, base, [model.name for model in models]))
-    if not models:
-        raise ConfigError("compare: expected models, got none. Name some with --models.")
-    folders = Counter(_folder_name(model.name) for model in models)
-    twice = [folder for folder, n in folders.items() if n > 1]
-    if twice:
-        raise ConfigError(
-            f"compare: expected names that make different folders, got two for {twice[0]!r}."
-        )
-    return ComparePlan(tuple(models), _seeds(seeds or document.get("seeds", (0,))))
-
-
-def _numbers_alone(base: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings that leave controls and maps to `hepar run`, unless they ask for them."""
-    off = {stage: {"run": False, **base.get(stage, {})} for stage in ("controls", "explain")}
-    return {**base, **off}
-
-
-def _seeds(given: Any) -> tuple[int, ...]:
-    items = given.split(",") if isinstance(given, str) else given
-    try:
-        seeds = tuple(int(item) for item in items)
-    except (TypeError, ValueError):
-        seeds = ()
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise ConfigError(f"seeds: expected different whole numbers, as in 0,1,2, got {given!r}.")
-    return seeds
-
-
-def _found() -> list[str]:
-    found = [name for name, source in list_weights().items() if source]
-    return [*found, *(["+".join(found), "vote"] if len(found) > 1 else [])]
-
-
-def _named(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return a table for each short name."""
-    tables: dict[str, dict[str, Any]] = {}
-    for name in names:
-        if name in tables:
-            raise ConfigError(f"--models: expected every model once, got {name!r} twice.")
-        if name in {"vote", "stack"}:
-            singles = [other for other, table in tables.items() if "members" not in table]
-            if len(singles) < 2:
-                raise ConfigError(
-                    f"--models: expected two single models or more before {name!r}, got "
-                    f"{', '.join(singles) or 'none'}. Name them first, as in "
-                    f"efficientnet_lite0,mobilenetv2,{name}."
-                )
-            tables[name] = {"members": singles, "combine": name}
-            continue
-        backbone, _, how = name.partition(":")
-        for part in backbone.split("+"):
-            BACKBONES.get(part)
-        scratch = {} if BACKBONES.get(backbone.split("+")[0]).timm_name else {"preset": "scratch"}
-        table: dict[str, Any] = {"backbone": {"name": backbone}, **scratch}
-        if how in PRESETS:
-            table["preset"] = how
-        elif how in HEAD_KINDS:
-            table["head"] = {"kind": how}
-        elif how:
-            known = [*PRESETS, *HEAD_KINDS]
-            raise ConfigError(
-                f"--models {name}: expected one of {', '.join(known)} after the colon, got "
-                f"{how!r}. {nearest(how, known)}".rstrip()
-            )
-        tables[name] = table
-    return tables
-
-
-def _model(
-    name: str, table: Mapping[str, Any], base: Mapping[str, Any], before: Sequence[str]
-) -> ModelPlan:
-    members = tuple(table.get("members", ()))
-    combine = str(table.get("combine", "vote" if members else ""))
-    settings = {k: v for k, v in table.items() if k not in {"members", "combine"}}
-    config = config_from(merge(base, settings))
-    if not members:
-        return ModelPlan(name, config)
-    if combine not in {"vote", "stack"}:
-        raise ConfigError(f"models.{name}.combine: expected vote or stack, got {combine!r}.")
-    for member in members:
-        if member not in before:
-            raise ConfigError(
-                f"models.{name}.members: expected names of models before it, got {member!r}. "
-                f"{nearest(member, before)}".rstrip()
-            )
-    if len(members) < 2:
-        raise ConfigError(f"models.{name}.members: expected two or more, got {list(members)}.")
-    return ModelPlan(name, config, combine, members)
-
-
-# Doing it.
 
 
 def compare(source: Path, out: Path, plan: ComparePlan, command: str = "") -> Path:
@@ -259,7 +88,7 @@ def _fit(
     done: Mapping[str, Sequence[Path]],
 ) -> Path:
     """Fit one model with one seed; return its folder."""
-    folder = ledger.folder / "models" / _folder_name(model.name) / f"seed-{seed}"
+    folder = ledger.folder / "models" / folder_name(model.name) / f"seed-{seed}"
     LOG.info("model     %s, seed %d", model.name, seed)
     own = new_ledger(folder, ledger.command)
     folder.mkdir(parents=True, exist_ok=True)
@@ -286,10 +115,6 @@ def _fit(
         lambda: _measure(folder, cohort, own),
     )
     return folder
-
-
-def _folder_name(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "+-_." else "-" for c in name)
 
 
 def _measure(folder: Path, cohort: Cohort, ledger: Ledger) -> None:

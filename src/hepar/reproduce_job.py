@@ -9,7 +9,8 @@ from typing import Any
 
 from hepar.backbone import list_weights
 from hepar.cohort_job import new_ledger
-from hepar.compare_job import METRICS, ComparePlan, compare, read_plan
+from hepar.compare_job import METRICS, compare
+from hepar.compare_plan import ComparePlan, read_plan
 from hepar.config import RunConfig, merge
 from hepar.errors import ConfigError
 from hepar.provenance import read_artefact, sha256_file, stamp, write_artefact

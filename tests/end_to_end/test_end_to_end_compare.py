@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from hepar.compare_job import read_plan
+from hepar.compare_plan import read_plan
 from hepar.errors import ConfigError, HeparError
 from hepar.evaluate import read_predictions
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hepar.compare_job import read_plan, unlike_recipes
+from hepar.compare_job import unlike_recipes
+from hepar.compare_plan import read_plan
 from hepar.config import read_config
 from hepar.errors import ConfigError
 from hepar.reproduce_job import choices

@@ -62,7 +62,7 @@ def compare(
 ) -> None:
     """Fit many models on one split, test them against the best, and set them side by side."""
     from hepar.compare_job import compare as compare_all
-    from hepar.compare_job import read_plan
+    from hepar.compare_plan import read_plan
     from hepar.config import read_settings
 
     given = settings_of(
