@@ -67,9 +67,10 @@ def settings(
     from hepar.config import describe_settings
     from hepar.errors import ConfigError
 
-    rows = [row for row in describe_settings() if str(row["setting"]).startswith(start)]
+    settings = describe_settings()
+    rows = [row for row in settings if str(row["setting"]).startswith(start)]
     if not rows:
-        stages = dict.fromkeys(str(row["setting"]).split(".")[0] for row in describe_settings())
+        stages = dict.fromkeys(str(row["setting"]).split(".")[0] for row in settings)
         raise ConfigError(f"No setting begins with {start!r}. Stages: {', '.join(stages)}.")
     if as_json:
         print_json(rows)
