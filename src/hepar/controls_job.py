@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from hepar.cohort_job import PlannedPart, hash_files
 from hepar.data import Manifest, Sample, take_evenly
 from hepar.errors import HeparError, SplitError
-from hepar.fit_job import Job
+from hepar.fit_job import Job, plain_features
 from hepar.preprocess import NetworkInput, Recipe, make_recipe
 from hepar.provenance import stamp, write_artefact
 from hepar.split import Split, make_split
 
 if TYPE_CHECKING:
-    from hepar.backbone import Weights
     from hepar.fit.control_inputs import ControlInputs, Scored
 
 __all__ = ["control_model"]
@@ -66,7 +65,7 @@ def _work(job: Job) -> None:
     config, split = job.config, job.cohort.split
     manifest = job.cohort.manifest
     trained = [i for i, s in enumerate(manifest.samples) if split.of(s).fold is not None]
-    features = _features(job, manifest, [part.weights for part in job.parts])[trained]
+    features = plain_features(job, manifest, [part.weights for part in job.parts])[trained]
     own = _select(manifest, trained)
     kept = take_evenly([s.patient_id for s in own.samples], _MOST_ROWS)
     inputs = _inputs(job, _select(own, kept), features[kept])
@@ -127,23 +126,6 @@ def _notes(job: Job, kept: int, n: int) -> list[str]:
 
 def _select(manifest: Manifest, rows: Sequence[int]) -> Manifest:
     return dataclasses.replace(manifest, samples=tuple(manifest.samples[i] for i in rows))
-
-
-def _features(
-    job: Job, manifest: Manifest, weights: Sequence[Weights], recipes: Sequence[Recipe] = ()
-) -> Floats:
-    """Return plain-view features (n, d) of all parts, from the cache that the fit has filled."""
-    from hepar.backbone import Network
-    from hepar.model import InputReader, compute_features
-
-    found = []
-    for own, recipe in zip(weights, recipes or [part.recipe for part in job.parts], strict=True):
-        network = Network.from_weights(own, job.config.backbone.threads)
-        reader = InputReader(manifest, recipe)
-        cache = job.cache / "features"
-        rows = compute_features(network, reader, job.config.backbone, own.sha256, cache)[:, 0]
-        found.append(rows)
-    return np.concatenate(found, axis=1)
 
 
 def _inputs(job: Job, manifest: Manifest, features: Floats) -> ControlInputs:
@@ -207,7 +189,7 @@ def _background(job: Job, manifest: Manifest) -> Floats | str:
         return "some slices show no liver to paint over, which itself may tell the label"
     try:
         recipes = [_background_recipe(part, manifest) for part in job.parts]
-        return _features(job, manifest, [part.weights for part in job.parts], recipes)
+        return plain_features(job, manifest, [part.weights for part in job.parts], recipes)
     except HeparError as error:
         return str(error)
 
@@ -242,7 +224,9 @@ def _untrained(job: Job, manifest: Manifest) -> Floats | str:
 
     if any(part.weights.is_random for part in job.parts):
         return "the network has no pretrained weights to compare with"
-    return _features(job, manifest, [find_weights(part.spec.name, "random") for part in job.parts])
+    return plain_features(
+        job, manifest, [find_weights(part.spec.name, "random") for part in job.parts]
+    )
 
 
 def _meter(job: Job, manifest: Manifest, features: Floats) -> Mapping[str, Any]:

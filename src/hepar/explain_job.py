@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hepar.cohort_job import hash_files
 from hepar.data import take_evenly
-from hepar.fit_job import Job
+from hepar.fit_job import Job, plain_features
 from hepar.provenance import stamp, write_artefact, write_atomic
 
 if TYPE_CHECKING:
+    from hepar.backbone import Network
     from hepar.evaluate import Predictions
     from hepar.explain import Aim, Look, Model
     from hepar.model import Bundle, FoldModel, InputReader
@@ -57,6 +59,7 @@ def _work(job: Job) -> None:
     folds = read_folds(folder / "folds.safetensors", bundle.labels)
     predictions = read_predictions(folder / "predictions.csv")
     cohort = _Cohort(job, bundle, folds, predictions)
+    shutil.rmtree(folder / "figures" / "maps", ignore_errors=True)
     hashes = {"predictions.csv": hash_files(job.ledger, "predictions.csv")}
     provenance = stamp(job.ledger.command, seed=config.seed, inputs=hashes)
     scale = _scale(cohort, _COMPARABLE)
@@ -64,7 +67,7 @@ def _work(job: Job) -> None:
     if config.method == "grad-cam++":
         scale = _scale(cohort, config.method)
     shown = cohort.shown
-    scored = cohort.evenly(config.slices, masked=True)
+    scored = cohort.evenly(config.slices, "masked")
     maps, aims = _draw(cohort, shown, scored, scale)
     similar = _similar(cohort, list(shown))
     content = {
@@ -101,10 +104,14 @@ class _Cohort:
             for i in most_confident(self.predictions, right=right)
         }
 
-    def evenly(self, most: int, *, masked: bool = False) -> list[int]:
-        """Return some rows, evenly over the patients; `masked`, those with a mask alone."""
-        samples = self.job.cohort.manifest.samples
-        rows = [i for i, s in enumerate(samples) if s.mask or not masked]
+    def evenly(self, most: int, which: Literal["trained", "masked"]) -> list[int]:
+        """Return some rows, evenly over the patients: of train patients, or those with a mask."""
+        samples, split = self.job.cohort.manifest.samples, self.job.cohort.split
+        rows = [
+            i
+            for i, sample in enumerate(samples)
+            if (sample.mask if which == "masked" else split.of(sample).fold is not None)
+        ]
         taken = take_evenly([samples[i].patient_id for i in rows], most)
         return [rows[i] for i in taken]
 
@@ -115,9 +122,30 @@ class _Cohort:
         manifest = self.job.cohort.manifest
         return [InputReader(manifest, part.recipe, guess_liver=True) for part in self.bundle.parts]
 
+    @cached_property
+    def networks(self) -> tuple[Network, ...]:
+        """The bundle's own: the folds', too, where nothing of them is trained."""
+        return self._networks({})
+
+    @cached_property
+    def untrained(self) -> tuple[Network, ...]:
+        """The same networks with random weights."""
+        from hepar.backbone import Network, find_weights
+
+        names = [str(part.backbone["name"]) for part in self.bundle.parts]
+        threads = self.job.config.backbone.threads
+        return tuple(Network.from_weights(find_weights(name, "random"), threads) for name in names)
+
+    def _networks(self, trained: Mapping[str, Any]) -> tuple[Network, ...]:
+        from hepar.backbone import Network
+
+        threads = self.job.config.backbone.threads
+        return tuple(
+            Network(part.graph, {**part.weights, **trained}, threads) for part in self.bundle.parts
+        )
+
     def by_model(self, rows: Sequence[int]) -> Iterator[tuple[Model, list[int]]]:
         """Yield the models that never saw some rows, and these rows."""
-        from hepar.backbone import Network
         from hepar.explain import Model
 
         split, samples = self.job.cohort.split, self.job.cohort.manifest.samples
@@ -125,17 +153,13 @@ class _Cohort:
         for row in rows:
             fold = split.of(samples[row]).fold
             places.setdefault(-1 if fold is None else fold, []).append(row)
-        networks: tuple[Network, ...] = ()
         for fold, own in sorted(places.items()):
-            head = self.bundle.head if fold < 0 else self.folds[fold].head
-            trained = {} if fold < 0 else self.folds[fold].weights
-            if not networks or self.job.trains:
-                threads = self.job.config.backbone.threads
-                networks = tuple(
-                    Network(part.graph, {**part.weights, **trained}, threads)
-                    for part in self.bundle.parts
-                )
-            yield Model(networks, head), own
+            if fold < 0:
+                yield Model(self.networks, self.bundle.head), own
+                continue
+            trained = self.folds[fold].weights
+            networks = self._networks(trained) if trained else self.networks
+            yield Model(networks, self.folds[fold].head), own
 
     def look(self, model: Model, rows: Sequence[int], method: str = "") -> Iterator[Look]:
         """Yield slices with maps."""
@@ -148,16 +172,12 @@ class _Cohort:
 
 def _scale(cohort: _Cohort, method: str) -> float:
     """Return the log-odds that maps show in full colour: what the model's own slices reach."""
-    from hepar.backbone import Network
     from hepar.explain import Model
 
-    threads = cohort.job.config.backbone.threads
-    parts = cohort.bundle.parts
-    networks = tuple(Network(part.graph, part.weights, threads) for part in parts)
-    model = Model(networks, cohort.bundle.head)
+    model = Model(cohort.networks, cohort.bundle.head)
     largest = [
         float(look.evidence.heat(int(look.probabilities.argmax())).max())
-        for look in cohort.look(model, cohort.evenly(_SCALE_SLICES), method)
+        for look in cohort.look(model, cohort.evenly(_SCALE_SLICES, "trained"), method)
     ]
     return max(float(np.quantile(largest, _SCALE_QUANTILE)), 1e-6)
 
@@ -201,23 +221,14 @@ def _picture(folder: Path, look: Look, label: int, scale: float) -> dict[str, An
     return {"file": name, "largest": float(heat.max())}
 
 
-def _untrained(cohort: _Cohort) -> tuple[Any, ...]:
-    from hepar.backbone import Network, find_weights
-
-    names = [str(part.backbone["name"]) for part in cohort.bundle.parts]
-    threads = cohort.job.config.backbone.threads
-    return tuple(Network.from_weights(find_weights(name, "random"), threads) for name in names)
-
-
 def _localisation(cohort: _Cohort, aims: dict[int, Aim]) -> list[dict[str, Any]]:
     """Return how maps aim, beside those of untrained networks under the same heads."""
     from hepar.explain import Aimed, Model, summarise_aims
 
     samples = cohort.job.cohort.manifest.samples
-    networks = _untrained(cohort)
     aimed = []
     for model, rows in cohort.by_model(sorted(aims)):
-        for look in cohort.look(Model(networks, model.head), rows):
+        for look in cohort.look(Model(cohort.untrained, model.head), rows):
             sample, other = samples[look.position], _aim(cohort, look)
             if other:
                 own = aims[look.position]
@@ -234,7 +245,7 @@ def _checks(cohort: _Cohort) -> dict[str, Any]:
         return {"not_made": "the model has several networks, which see different images"}
     if not config.explain.checked:
         return {"not_made": "explain.checked is 0"}
-    (untrained,) = _untrained(cohort)
+    (untrained,) = cohort.untrained
     (reader,) = cohort.readers()
     samples = cohort.job.cohort.manifest.samples
     rows = _one_a_patient(cohort, config.explain.checked)
@@ -284,7 +295,8 @@ def _similar(cohort: _Cohort, rows: Sequence[int]) -> dict[str, list[dict[str, A
     if job.trains:
         return {}
     samples = job.cohort.manifest.samples
-    features = _features(cohort)
+    weights = [part.weights for part in job.parts]
+    features = plain_features(job, job.cohort.manifest, weights)
     folds = [job.cohort.split.of(sample).fold for sample in samples]
     patients = [sample.patient_id for sample in samples]
     found = {}
@@ -293,21 +305,6 @@ def _similar(cohort: _Cohort, rows: Sequence[int]) -> dict[str, list[dict[str, A
         near = nearest_patients(features, patients, row, learned, _SIMILAR)
         found[samples[row].sample_id] = [_thumb(cohort, i) for i in near]
     return found
-
-
-def _features(cohort: _Cohort) -> NDArray[np.float32]:
-    """Return plain-view features (n, d) from the cache that the fit has filled."""
-    from hepar.backbone import Network
-    from hepar.model import compute_features
-
-    job = cohort.job
-    parts = zip(job.parts, cohort.readers(), strict=True)
-    found = []
-    for part, reader in parts:
-        network = Network.from_weights(part.weights, job.config.backbone.threads)
-        place = (part.weights.sha256, job.cache / "features")
-        found.append(compute_features(network, reader, job.config.backbone, *place)[:, 0])
-    return np.concatenate(found, axis=1)
 
 
 def _thumb(cohort: _Cohort, row: int) -> dict[str, Any]:

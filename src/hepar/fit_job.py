@@ -21,13 +21,19 @@ from hepar.provenance import digest, stamp
 from hepar.split import Split
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from hepar.backbone import Weights
     from hepar.model import FoldModel
+    from hepar.preprocess import Recipe
 
 __all__ = [
     "Job",
     "decide",
     "fit",
     "guard",
+    "plain_features",
     "write_recipes",
 ]
 
@@ -195,6 +201,35 @@ def guard(manifest: Manifest, split: Split, ledger: Ledger, config: RunConfig, c
     ]
     outputs = ["bundle/gate.json", "bundle/gate.safetensors"] if config.decide.gate else []
     ledger.stage("gate", inputs, outputs, work)
+
+
+def plain_features(
+    job: Job, manifest: Manifest, weights: Sequence[Weights], recipes: Sequence[Recipe] = ()
+) -> NDArray[np.float32]:
+    """Return plain-view features of all parts, from the cache that the fit has filled.
+
+    Args:
+        job: whose networks, recipes and cache.
+        manifest: n samples.
+        weights: of the networks, one a part.
+        recipes: one a part; empty for the job's own.
+
+    Returns:
+        (n, d) float32, the parts side by side.
+    """
+    import numpy as np
+
+    from hepar.backbone import Network
+    from hepar.model import InputReader, compute_features
+
+    found = []
+    for own, recipe in zip(weights, recipes or [part.recipe for part in job.parts], strict=True):
+        network = Network.from_weights(own, job.config.backbone.threads)
+        reader = InputReader(manifest, recipe)
+        cache = job.cache / "features"
+        rows = compute_features(network, reader, job.config.backbone, own.sha256, cache)[:, 0]
+        found.append(rows)
+    return np.concatenate(found, axis=1)
 
 
 def _sha256(ledger: Ledger) -> str:

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from hepar.config import BackboneConfig
 from hepar.data import Manifest
-from hepar.errors import BundleError
+from hepar.errors import BundleError, DataError
 from hepar.explain import (
+    METHODS,
+    OCCLUSION,
     Evidence,
     Look,
     Model,
@@ -28,7 +30,7 @@ from hepar.explain import (
 )
 from hepar.model import Answer, Predictor
 from hepar.progress import LOG, track
-from hepar.provenance import write_artefact, write_atomic
+from hepar.provenance import read_artefact, write_artefact, write_atomic
 
 __all__ = ["SeriesConfig", "check_series", "explain_series"]
 
@@ -95,6 +97,7 @@ def explain_series(
         for patient, predicted in zip(
             answer.patients.patient_id, answer.patients.predicted, strict=True
         )
+        if patient not in answer.refused
     }
     scale = predictor.bundle.map_scale if config.method in _ABSOLUTE else None
     shown = [mapped.get(sample.patient_id) for sample in manifest.samples]
@@ -116,15 +119,29 @@ def explain_series(
 
 
 def check_series(predictor: Predictor, out: Path, config: SeriesConfig) -> None:
-    """Refuse what cannot work before any slice is read."""
+    """Refuse what cannot work, before any slice is read.
+
+    Raises:
+        BundleError: the label is not the bundle's, or the folder holds other files, a run's among
+            them.
+        RegistryError: the method is unknown.
+    """
+    if config.method != OCCLUSION:
+        METHODS.get(config.method)
     labels = predictor.bundle.labels
     if config.label and config.label not in labels.names:
         raise BundleError(
             f"--label: expected one of {', '.join(labels)}, got {config.label!r}. "
             "Name a label of the bundle, or none for the predicted one."
         )
-    if out.is_dir() and any(out.iterdir()) and not (out / "explanations.json").is_file():
-        raise BundleError(f"{out}: expected a new folder, got one with other files. Name another.")
+    if out.is_dir() and any(out.iterdir()):
+        try:
+            read_artefact(out / "explanations.json", "series")
+        except DataError:
+            raise BundleError(
+                f"{out}: expected a new folder or one that `hepar explain` wrote, got one with "
+                "other files. Name another."
+            ) from None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -205,13 +222,14 @@ def _patients(
     records = []
     for number, said in enumerate(answer.answers):
         own = rows[said.patient_id]
-        refused = said.patient_id in answer.refused
+        shown = drawing.shown[own[0]]
+        refused = shown is None
         patient: dict[str, Any] = {
             **dataclasses.asdict(said),
             "refused": refused,
             "predicted": str(answer.patients.predicted[number]),
             "probabilities": _by_label(labels, answer.patients.probabilities[number]),
-            "map_label": None if refused else labels[drawing.shown[own[0]] or 0],
+            "map_label": None if shown is None else labels[shown],
             "strip": None if refused else _strip(drawing, own, number),
         }
         drawn = [None] * len(own) if refused else _pictures(drawing, own, number)

@@ -160,3 +160,11 @@ def test_a_folder_with_other_files_is_left_alone(cohort, hepar, run, tmp_path):
     done = hepar("explain", run / "bundle", cohort / "nifti", "--out", tmp_path, check=False)
     assert "expected a new folder" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_run_is_not_overwritten_by_maps_of_new_data(cohort, hepar, run):
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    done = hepar("explain", run / "bundle", cohort / "nifti", "--out", run, check=False)
+    assert done.returncode == 2
+    assert "expected a new folder or one that `hepar explain` wrote" in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before

@@ -15,7 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from hepar.cli import app
-from hepar.compare_job import compare, read_plan
+from hepar.compare_job import compare
+from hepar.compare_plan import read_plan
 from hepar.config import read_config
 from hepar.data import read_manifest
 from hepar.errors import ConfigError, HeparError, IngestError
@@ -156,5 +157,5 @@ def test_an_interrupted_command_says_how_to_go_on(cohort, tmp_path):
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
     assert process.returncode == 130
-    assert "interrupted: the same command goes on where it stopped." in rest
+    assert "interrupted: a run or a comparison goes on when it is called again." in rest
     assert "Traceback" not in rest

@@ -155,7 +155,9 @@ def main() -> None:
         app()
     except SystemExit as end:
         if end.code == _INTERRUPTED:
-            typer.echo("interrupted: the same command goes on where it stopped.", err=True)
+            typer.echo(
+                "interrupted: a run or a comparison goes on when it is called again.", err=True
+            )
         raise
     except HeparError as error:
         typer.echo(f"error: {' '.join(str(error).split())}", err=True)

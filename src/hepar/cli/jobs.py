@@ -28,6 +28,11 @@ from hepar.cli.face import (
     settings_of,
 )
 
+BundleFolder = Annotated[Path, typer.Argument(help="A bundle that `hepar run` wrote.")]
+NewData = Annotated[
+    list[Path], typer.Argument(help="Pictures, DICOM series, NIfTI volumes, tables, folders.")
+]
+
 
 @app.command(rich_help_panel=JOB)
 def run(
@@ -147,10 +152,8 @@ def demo(
 
 @app.command(rich_help_panel=JOB)
 def predict(
-    bundle: Annotated[Path, typer.Argument(help="A bundle that `hepar run` wrote.")],
-    paths: Annotated[
-        list[Path], typer.Argument(help="Pictures, DICOM series, NIfTI volumes, tables, folders.")
-    ],
+    bundle: BundleFolder,
+    paths: NewData,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="CSV of slices; patients and answers go beside it."),
@@ -184,10 +187,8 @@ def predict(
 
 @app.command(rich_help_panel=JOB)
 def explain(
-    bundle: Annotated[Path, typer.Argument(help="A bundle that `hepar run` wrote.")],
-    paths: Annotated[
-        list[Path], typer.Argument(help="Pictures, DICOM series, NIfTI volumes, tables, folders.")
-    ],
+    bundle: BundleFolder,
+    paths: NewData,
     out: Annotated[Path, typer.Option("--out", help="Folder of pictures, page, JSON and CSV.")],
     label: Annotated[
         str, typer.Option(help="Whose evidence is drawn.", show_default="the predicted label")
@@ -205,7 +206,6 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Answer for new images and draw where the model looked: a picture a slice, and a page."""
-    from hepar.explain import METHODS, OCCLUSION
     from hepar.ingest import ingest_files
     from hepar.model import load_predictor
     from hepar.series_job import SeriesConfig, check_series, explain_series
@@ -215,8 +215,6 @@ def explain(
         ingest__flip_vertical=flip_vertical,
         ingest__allow_gaps=allow_gaps,
     )
-    if method != OCCLUSION:
-        METHODS.get(method)
     ingest_config = ingest_config_of(given, settings)
     predictor = load_predictor(bundle)
     config = SeriesConfig(label, method, not no_gate)

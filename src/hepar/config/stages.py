@@ -267,7 +267,7 @@ class ControlsConfig:
     Attributes:
         run: make the controls and the leakage meter; False leaves them out of the report.
         permutations: of the labels.
-        seed: of the permutations and of the untrained network.
+        seed: of the permutations and of the learning curve's draws.
     """
 
     run: bool = True
@@ -284,7 +284,7 @@ class ExplainConfig:
         method: "grad-cam", "hirescam" or "grad-cam++".
         slices: at most, whose maps are compared with lesion masks.
         checked: slices at most, each of another patient, whose maps are checked by changing images.
-        seed: of the random order they are compared with, and of the untrained network.
+        seed: of the random order that maps are compared with.
     """
 
     run: bool = True
