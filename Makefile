@@ -8,7 +8,7 @@ endif
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo test check bench lock clean
+.PHONY: help setup setup-test demo test check reference bench lock clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -32,13 +32,16 @@ demo: setup ## run the main job on the built-in cohort; prints the path of repor
 	$(BIN)/hepar demo
 
 test: setup-test ## run all tests (installs the extra [train], with torch, first)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 check: setup-test ## formatting, lint, types and import contracts
 	$(BIN)/ruff format --check src tests tools
 	$(BIN)/ruff check src tests tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+reference: setup-test ## write docs/reference anew from options, settings and registries
+	$(BIN)/python tools/reference.py
 
 bench: setup-test ## measure speed and memory; writes docs/benchmarks.md
 	$(BIN)/python tools/bench.py
