@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hepar.errors import EvaluateError
-from hepar.evaluate.metrics import METRICS, count_by_patient, roc_curve, values, why_undefined
+from hepar.evaluate import roc_curve
+from hepar.evaluate.metrics import METRICS, count_by_patient, values, why_undefined
 
 LABELS = ("normal", "benign", "malignant")
 ROWS = st.lists(

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from hepar.evaluate import METRICS, Predictions, decide, roc_curve
+from hepar.config import EvaluateConfig
+from hepar.evaluate import (
+    METRICS,
+    Predictions,
+    decide,
+    measure_curves,
+    precision_recall_curve,
+    roc_curve,
+)
 from hepar.evaluate.metrics import count_by_patient, values
 
 LABELS = ("normal", "benign", "malignant")
@@ -83,3 +91,13 @@ def test_the_roc_curve_equals_scikit_learn(rows):
     score = rows.probabilities[:, 2]
     alarms, hits, _ = sk.roc_curve(positive, score, drop_intermediate=False)
     np.testing.assert_allclose(roc_curve(score, positive), (alarms, hits))
+
+
+def test_precision_recall_and_its_area_equal_scikit_learn(rows):
+    positive = rows.reference == "malignant"
+    score = rows.probabilities[:, 2]
+    precision, recall, _ = sk.precision_recall_curve(positive, score)
+    ours = precision_recall_curve(score, positive)
+    np.testing.assert_allclose(ours, (recall[:-1][::-1], precision[:-1][::-1]))
+    area = measure_curves(rows, 2, EvaluateConfig(resamples=10)).average_precision
+    assert area == pytest.approx(sk.average_precision_score(positive, score))

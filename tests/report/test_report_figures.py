@@ -8,8 +8,15 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from hepar.evaluate import Predictions, decide
-from hepar.report.figures import draw_histograms, draw_roc, new_figure, plain
+from hepar.config import EvaluateConfig
+from hepar.evaluate import Predictions, decide, measure_curves
+from hepar.report.figures import (
+    draw_histograms,
+    draw_precision_recall,
+    draw_roc,
+    new_figure,
+    plain,
+)
 from hepar.report.model_figures import draw_bars, draw_cost, write_names
 from hepar.report.training import _curves, _mean, draw_training
 
@@ -35,13 +42,23 @@ def predictions():
     )
 
 
+def curves(predictions):
+    config = EvaluateConfig(resamples=50)
+    return [measure_curves(predictions, i, config) for i in range(len(predictions.labels))]
+
+
+def roc(predictions, legend):
+    return draw_roc(list(predictions.labels), curves(predictions), legend)
+
+
 @pytest.mark.parametrize(
     ("draw", "names"),
     [
-        (lambda p: draw_roc(p, ["0.8", "0.8"]), ["mal$ig$nant"]),
+        (lambda p: roc(p, ["0.8", "0.8"]), ["mal$ig$nant"]),
+        (lambda p: draw_precision_recall(list(p.labels), curves(p)), ["mal$ig$nant"]),
         (draw_histograms, ["mal$ig$nant", "normal & <b>"]),
     ],
-    ids=["roc", "histograms"],
+    ids=["roc", "precision-recall", "histograms"],
 )
 def test_a_figure_is_well_formed_described_and_shows_names_as_they_are(predictions, draw, names):
     svg = draw(predictions)
@@ -64,11 +81,11 @@ def test_a_name_is_cut_and_cannot_turn_its_neighbours_around():
 
 
 def test_an_emoji_is_drawn_without_a_warning(predictions):
-    assert "\U0001f9ea" in draw_roc(predictions, ["0.8", "\U0001f9ea"])
+    assert "\U0001f9ea" in roc(predictions, ["0.8", "\U0001f9ea"])
 
 
 def test_of_two_labels_one_curve_is_drawn_because_the_other_is_its_mirror(predictions):
-    text = "".join(ElementTree.fromstring(draw_roc(predictions, ["first", "second"])).itertext())
+    text = "".join(ElementTree.fromstring(roc(predictions, ["first", "second"])).itertext())
     assert "second" in text
     assert "first" not in text
 

@@ -20,6 +20,7 @@ from hepar.evaluate.conformal import (
     fit_conformal,
     measure_conformal,
 )
+from hepar.evaluate.curves import Curves, measure_curves, precision_recall_curve, roc_curve
 from hepar.evaluate.evaluation import (
     UNIT_WARNINGS,
     Evaluation,
@@ -28,7 +29,7 @@ from hepar.evaluate.evaluation import (
     write_evaluation,
 )
 from hepar.evaluate.intervals import Estimate, Undefined, estimate, wilson
-from hepar.evaluate.metrics import METRICS, count_by_patient, roc_curve
+from hepar.evaluate.metrics import METRICS, count_by_patient
 from hepar.evaluate.net_benefit import DECISION_THRESHOLDS, decision_curve
 from hepar.evaluate.operating_point import (
     OperatingPoint,
@@ -73,6 +74,7 @@ __all__ = [
     "ClaimFinding",
     "Claims",
     "ConformalRule",
+    "Curves",
     "Difference",
     "Estimate",
     "Evaluation",
@@ -104,12 +106,14 @@ __all__ = [
     "mcnemar",
     "measure_calibration",
     "measure_conformal",
+    "measure_curves",
     "measure_operating_point",
     "measure_subgroups",
     "measure_trust",
     "operating_point_from_json",
     "paired_bootstrap",
     "patient_mean",
+    "precision_recall_curve",
     "predictive_values",
     "read_claims",
     "read_predictions",

@@ -19,7 +19,6 @@ __all__ = [
     "PatientCounts",
     "Tally",
     "count_by_patient",
-    "roc_curve",
     "values",
     "why_undefined",
 ]
@@ -324,26 +323,3 @@ def why_undefined(metric: Metric, counts: PatientCounts, label: int | None, unit
         if not counts.rows(kind, c).any()
     ]
     return " and ".join(dict.fromkeys(reasons))
-
-
-def roc_curve(score: Floats, positive: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Return 1 - specificity and sensitivity at every threshold, from (0, 0) to (1, 1).
-
-    Args:
-        score: (n,) higher means positive.
-        positive: (n,) with at least one True and one False.
-
-    Raises:
-        EvaluateError: all are positive or none is.
-    """
-    if positive.all() or not positive.any():
-        raise EvaluateError(
-            f"ROC curve: expected positives and negatives, got {int(positive.sum())} positives of "
-            f"{len(positive)}. Leave the curve out."
-        )
-    order = np.argsort(-score, kind="stable")
-    last_of_tie = np.append(np.diff(score[order]) != 0, True)
-    hits = np.cumsum(positive[order])[last_of_tie]
-    alarms = np.cumsum(~positive[order])[last_of_tie]
-    start = np.zeros(1)
-    return np.append(start, alarms / alarms[-1]), np.append(start, hits / hits[-1])

@@ -9,11 +9,11 @@ import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from hepar.evaluate import Predictions, roc_curve
+from hepar.evaluate import Curves, Predictions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +26,7 @@ __all__ = [
     "INK",
     "any_glyph",
     "draw_histograms",
+    "draw_precision_recall",
     "draw_roc",
     "new_figure",
     "plain",
@@ -42,6 +43,9 @@ INK, FAINT = "#010203", "#040506"
 
 _THEME = {INK: "var(--ink)", FAINT: "var(--rule)"}
 
+
+_BAND = 0.13
+"""Opacity of a band: three of them over each other still show their curves."""
 
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 _PART_ID = re.compile(r' id="[A-Za-z0-9.]+_\d+"')
@@ -133,42 +137,79 @@ def to_svg(figure: Figure, description: str) -> str:
     return text.replace("<svg", label, 1)
 
 
-def draw_roc(predictions: Predictions, aurocs: Sequence[str]) -> str:
-    """Draw a ROC curve of each label against the rest.
+def draw_roc(labels: Sequence[str], curves: Sequence[Curves | None], legend: Sequence[str]) -> str:
+    """Draw a ROC curve of each label against the rest, with its band.
 
     Args:
-        predictions: rows with a reference.
-        aurocs: for each label what the legend says of its area.
+        labels: k names.
+        curves: of each label; None for one that all rows or none have.
+        legend: for each label what is said of its area.
 
     Returns:
-        SVG; labels that all rows or none have are left out.
+        SVG.
     """
     figure, (axis,) = new_figure(4.6, 4.2)
     axis.plot([0, 1], [0, 1], color=FAINT, linewidth=1)
-    labels = list(enumerate(predictions.labels))
-    shown = labels if len(labels) > 2 else labels[-1:]  # of two, one is the other turned round
-    for i, label in shown:
-        positive = predictions.reference_index == i
-        if positive.all() or not positive.any():
-            continue
-        alarms, hits = roc_curve(predictions.probabilities[:, i], positive)
-        axis.plot(
-            alarms,
-            hits,
-            color=COLOURS[i % len(COLOURS)],
-            linestyle=DASHES[i % len(DASHES)],
-            linewidth=1.8,
-            label=f"{plain(label, 18)}  {aurocs[i]}",
-        )
+    for i, curve, style in _shown(labels, curves):
+        if len(curve.grid):
+            axis.fill_between(curve.grid, *curve.roc_band, color=style["color"], alpha=_BAND)
+        axis.plot(*curve.roc, label=f"{plain(labels[i], 18)}  {legend[i]}", **style)
+    axis.set_xlabel("1 - specificity", color=INK, fontsize=9)
+    axis.set_ylabel("sensitivity", color=INK, fontsize=9)
+    _square(axis, "lower right")
+    listed = "; ".join(f"{labels[i]}: {legend[i]}" for i, _, _ in _shown(labels, curves))
+    return to_svg(figure, f"ROC curve of each label against the rest. Area under it: {listed}.")
+
+
+def draw_precision_recall(labels: Sequence[str], curves: Sequence[Curves | None]) -> str:
+    """Draw precision against sensitivity of each label, with its band and a coin's precision.
+
+    Args:
+        labels: k names.
+        curves: of each label; None for one that all rows or none have.
+
+    Returns:
+        SVG.
+    """
+    figure, (axis,) = new_figure(4.6, 4.2)
+    listed = []
+    for i, curve, style in _shown(labels, curves):
+        if len(curve.grid):
+            band = {"color": style["color"], "alpha": _BAND, "step": "pre"}
+            axis.fill_between(curve.grid, *curve.precision_band, **band)
+        axis.axhline(curve.prevalence, color=style["color"], linewidth=0.8, alpha=0.6)
+        text = f"{curve.average_precision:.2f}"
+        if curve.average_precision_interval:
+            text += " ({:.2f} to {:.2f})".format(*curve.average_precision_interval)
+        listed.append(f"{labels[i]}: {text}, a coin {curve.prevalence:.2f}")
+        recall, precision = curve.precision_recall
+        x, y = np.append(0, recall), np.append(precision[0], precision)
+        axis.step(x, y, where="pre", label=f"{plain(labels[i], 18)}  {text}", **style)
+    axis.set_xlabel("sensitivity", color=INK, fontsize=9)
+    axis.set_ylabel("precision", color=INK, fontsize=9)
+    _square(axis, "lower left")
+    return to_svg(
+        figure,
+        f"Precision against sensitivity of each label. Average precision: {'; '.join(listed)}.",
+    )
+
+
+def _shown(
+    labels: Sequence[str], curves: Sequence[Curves | None]
+) -> Iterator[tuple[int, Curves, dict[str, Any]]]:
+    """Yield the labels that have a curve, with its style; of two, the more severe alone."""
+    for i, curve in enumerate(curves):
+        if curve is not None and (len(labels) > 2 or i == len(labels) - 1):
+            style = {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i % len(DASHES)]}
+            yield i, curve, {**style, "linewidth": 1.8}
+
+
+def _square(axis: Axes, legend: Literal["lower left", "lower right"]) -> None:
     axis.set_xlim(-0.01, 1.01)
     axis.set_ylim(-0.01, 1.01)
     axis.set_aspect("equal")
-    axis.set_xlabel("1 - specificity", color=INK, fontsize=9)
-    axis.set_ylabel("sensitivity", color=INK, fontsize=9)
     if axis.get_legend_handles_labels()[0]:
-        axis.legend(loc="lower right", frameon=False, fontsize=8.5, labelcolor=INK)
-    listed = "; ".join(f"{name}: {aurocs[i]}" for i, name in shown)
-    return to_svg(figure, f"ROC curve of each label against the rest. Area under it: {listed}.")
+        axis.legend(loc=legend, frameon=False, fontsize=8.5, labelcolor=INK)
 
 
 def draw_histograms(predictions: Predictions) -> str:

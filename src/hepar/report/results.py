@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from hepar.evaluate import METRICS
-from hepar.report.figures import draw_histograms, draw_roc
+from hepar.config import EvaluateConfig
+from hepar.evaluate import METRICS, measure_curves
+from hepar.report.figures import draw_histograms, draw_precision_recall, draw_roc
 from hepar.report.inputs import ReportInputs
 from hepar.report.maps import data_url, heat_of, scale_bar
 from hepar.report.section import Section
@@ -43,7 +44,7 @@ def cohort(inputs: ReportInputs) -> Section:
             "n_patients": len(manifest.patients),
             "n_samples": len(manifest),
             "n_used": len(slices),
-            "n_tests": int((slices.partition == "test").sum()),
+            "ends": [_ends(inputs, partition) for partition in inputs.partitions],
             "refused": set_aside["refused"],
             "set_aside": set_aside["set-aside"],
             "findings": [
@@ -61,6 +62,22 @@ def cohort(inputs: ReportInputs) -> Section:
             "unit": inputs.split["unit"],
         },
     )
+
+
+def _ends(inputs: ReportInputs, partition: str) -> dict[str, Any]:
+    """Return who stands in a partition, and how many of each label were answered right."""
+    level = inputs.main_level
+    table = inputs.table(level)
+    table = table.select(table.partition == {"test": "test", "out-of-fold": "train"}[partition])
+    labels = [
+        {
+            "label": label,
+            "n": int((table.reference == label).sum()),
+            "right": int(((table.reference == label) & (table.predicted == label)).sum()),
+        }
+        for label in (*table.labels, *([""] if (table.reference == "").any() else []))
+    ]
+    return {"partition": partition, "n": len(table), "labels": labels}
 
 
 def _metric_rows(inputs: ReportInputs, level: str, partition: str) -> list[dict[str, Any]]:
@@ -107,8 +124,9 @@ def confusion(inputs: ReportInputs) -> Section:
 
 
 def curves(inputs: ReportInputs) -> Section:
-    """ROC curves and how the probabilities spread."""
+    """ROC and precision-recall curves, and how the probabilities spread."""
     figures = []
+    config = EvaluateConfig(**inputs.evaluation["intervals"])
     defined = [
         level
         for level in ("patient", "slice")
@@ -131,11 +149,15 @@ def curves(inputs: ReportInputs) -> Section:
                 metric="auroc", level=level, partition=partition, label=label
             )
         ]
+        labels = list(table.labels)
+        found = [measure_curves(table, i, config) for i in range(len(labels))]
         figures.append(
             {
                 "partition": partition,
                 "level": level,
-                "roc": draw_roc(table, aurocs) if defined else "",
+                "roc": draw_roc(labels, found, aurocs) if defined else "",
+                "precision_recall": draw_precision_recall(labels, found) if defined else "",
+                "banded": any(curve is not None and len(curve.grid) for curve in found),
                 "histograms": draw_histograms(table),
             }
         )
