@@ -228,12 +228,16 @@ def _as_images(manifest: Manifest) -> Manifest:
 def _say_recipe(manifest: Manifest, parts: Sequence[PlannedPart]) -> Manifest:
     """Return the manifest with a finding where some masks decided that none is looked at."""
     bare = sum(not sample.mask for sample in manifest.samples)
-    if not 0 < bare < len(manifest):
+    used = f"so recipe {parts[0].recipe.name!r} is used, which looks at no mask."
+    if 0 < bare < len(manifest):
+        message = (
+            f"{bare} of {len(manifest)} samples have no mask, {used} Add the masks, or leave those "
+            "samples out, for 'liver'."
+        )
+    elif manifest.has_masks and manifest.lesions_alone:
+        message = f"masks show lesions alone, {used} Masks of the liver are needed for 'liver'."
+    else:
         return manifest
-    message = (
-        f"{bare} of {len(manifest)} samples have no mask, so recipe {parts[0].recipe.name!r} is "
-        "used, which looks at no mask. Add the masks, or leave those samples out, for 'liver'."
-    )
     LOG.warning("%s", message)
     finding = Finding("left-out", "masks", message)
     return dataclasses.replace(manifest, findings=(*manifest.findings, finding))

@@ -183,7 +183,7 @@ def _background(job: Job, manifest: Manifest) -> Floats | str:
     bare = sum(not sample.mask for sample in manifest.samples)
     if bare:
         return f"{bare} of {len(manifest)} samples have no liver mask"
-    if not any(name.endswith(("liver", "liver_from")) for name in manifest.mask_values):
+    if manifest.lesions_alone:
         return "the masks show lesions alone: painting them over would show where they are"
     if any(sample.extra.get("liver_px") == "0" for sample in manifest.samples):
         return "some slices show no liver to paint over, which itself may tell the label"

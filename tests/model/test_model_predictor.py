@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from hepar.data import LabelSet, Manifest, Sample
+from hepar.data import LESION, LabelSet, Manifest, Sample
 from hepar.errors import BundleError, RecipeError
+from hepar.ingest import read_slices
 from hepar.model import InputReader, Predictor, load_predictor
 from hepar.preprocess import NetworkInput, make_recipe
 from hepar.provenance import sha256_file
@@ -38,6 +39,12 @@ def pictures(tmp_path):
             )
         )
     return Manifest(tuple(samples), LabelSet(()), tmp_path, mask_values={"liver": 255})
+
+
+def abdomen():
+    body = np.zeros((96, 96), np.uint8)
+    cv2.ellipse(body, (48, 48), (44, 34), 0, 0, 360, 90, -1)
+    return cv2.ellipse(body, (30, 42), (20, 18), 0, 0, 360, 150, -1)
 
 
 def liver(bundle, manifest):
@@ -75,16 +82,29 @@ def test_a_slice_without_liver_is_left_out_and_counted(small_bundle, network, pi
 
 def test_a_guessed_liver_is_said(small_bundle, network, pictures):
     bare = tuple(replace(s, mask="", mask_sha256="") for s in pictures.samples)
-    body = np.zeros((96, 96), np.uint8)
-    cv2.ellipse(body, (48, 48), (44, 34), 0, 0, 360, 90, -1)
-    cv2.ellipse(body, (30, 42), (20, 18), 0, 0, 360, 150, -1)
     for sample in bare:
-        cv2.imwrite(str(pictures.root / sample.path), body)
+        cv2.imwrite(str(pictures.root / sample.path), abdomen())
     answer = Predictor(liver(small_bundle, pictures), (network,)).predict(
         replace(pictures, samples=bare)
     )
     assert answer.findings[0].code == "liver-guessed"
     assert len(answer.slices) == 6
+
+
+def test_the_liver_is_guessed_where_masks_show_lesions_alone(small_bundle, pictures):
+    """A tumour taken for the liver would tell its label by its outline."""
+    lesions = replace(pictures, mask_values={"lesion": 255})
+    recipe = liver(small_bundle, pictures).parts[0].recipe
+    reader = InputReader(lesions, recipe, guess_liver=True)
+    cv2.imwrite(str(pictures.root / "0.png"), abdomen())
+    image, seen = reader.look([0])[0]
+    own = read_slices(lesions, lesions.samples[:1])[0].mask
+    assert reader.guessed == {0}
+    assert ((image.mask == LESION) == (own == LESION)).all()
+    assert (own == LESION).any()
+    bare = replace(lesions.samples[0], mask="", mask_sha256="")
+    plain = InputReader(replace(lesions, samples=(bare,)), recipe, guess_liver=True)
+    np.testing.assert_array_equal(seen.pixels, plain.look([0])[0][1].pixels)
 
 
 def test_nothing_to_answer_for_is_an_error(small_bundle, network, pictures):

@@ -91,6 +91,14 @@ def test_liver_without_masks_is_refused_before_any_pixel_is_read():
         make_recipe("liver", manifest(mask=""), NETWORK)
 
 
+def test_a_mask_of_lesions_alone_is_not_taken_for_a_liver():
+    cohort = replace(manifest("picture"), mask_values={"lesion": 0xFF0000})
+    assert make_recipe("auto", cohort, NETWORK).name == "picture"
+    with pytest.raises(RecipeError, match=r"masks that show the liver, got lesions alone\..*ct"):
+        make_recipe("liver", cohort, NETWORK)
+    assert make_recipe("auto", replace(cohort, mask_values={"liver": 1}), NETWORK).name == "liver"
+
+
 def test_a_cohort_of_hu_and_pictures_is_refused():
     mixed = Manifest(
         (Sample("a", "A", "a", kind="hu"), Sample("b", "B", "b", kind="picture")),

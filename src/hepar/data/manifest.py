@@ -98,6 +98,12 @@ class Manifest:
         """True where every sample has a mask."""
         return bool(self.samples) and all(sample.mask for sample in self.samples)
 
+    @property
+    def lesions_alone(self) -> bool:
+        """True where masks show lesions and never the liver."""
+        liver = any(name.endswith(("liver", "liver_from")) for name in self.mask_values)
+        return bool(self.mask_values) and not liver
+
     def patient_label(self, samples: Sequence[Sample]) -> str:
         """Return the most severe label of one patient's samples, "" where none is labelled."""
         labels = [sample.label for sample in samples if sample.label]

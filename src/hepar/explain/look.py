@@ -74,7 +74,7 @@ class Look:
 
     Attributes:
         position: in the manifest.
-        image: as it was read, the liver guessed where a mask is needed and none is named.
+        image: as it was read, the liver guessed where a mask is needed and none shows it.
         features: (d,) of all networks.
         probabilities: (k,) of the plain view, as the head gives them, before calibration.
         evidence: of its places.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hepar.backbone import Network, extract_features
 from hepar.config import AugmentConfig, BackboneConfig
-from hepar.data import Manifest, Sample, Slice
+from hepar.data import LESION, Manifest, Sample, Slice
 from hepar.errors import RecipeError
 from hepar.ingest import read_slices
 from hepar.preprocess import Recipe, augment, draw_view, find_liver
@@ -47,7 +47,7 @@ class InputReader:
     Attributes:
         manifest: the cohort.
         recipe: from slice to network input.
-        guess_liver: where a mask is needed and none is named, guess it by rule.
+        guess_liver: where a mask is needed and none shows the liver, guess it by rule.
         augment: what other views may look like.
         views: of each sample.
         guessed: positions in the manifest whose liver was guessed.
@@ -108,8 +108,9 @@ class InputReader:
             positions: in the manifest.
 
         Returns:
-            For each, the slice, with its liver guessed where a mask is needed and none is named,
-            and pixels (H, W, 3) after the recipe; None where it shows no liver.
+            For each, the slice, with its liver guessed where a mask is needed and none shows it,
+            and pixels (H, W, 3) after the recipe; None where it shows no liver. Where masks show
+            lesions alone the network sees the guess, and lesions are kept for drawing.
 
         Raises:
             IngestError: a file cannot be read any more.
@@ -119,19 +120,28 @@ class InputReader:
         slices = read_slices(self.manifest, samples)
         found: list[tuple[Slice, Slice | None]] = []
         for i, sample, image in zip(positions, samples, slices, strict=True):
+            seen = image
             if self.recipe.needs_mask:
-                if image.mask is None and self.guess_liver:
-                    image = replace(image, mask=find_liver(image))
+                if self.guess_liver and (not sample.mask or self.manifest.lesions_alone):
+                    seen = replace(image, mask=find_liver(image))
+                    image = _with_lesions(seen, image.mask)
                     self.guessed.add(i)
-                if image.mask is not None and not image.mask.any():
+                if seen.mask is not None and not seen.mask.any():
                     self.empty.add(i)
                     found.append((image, None))
                     continue
             try:
-                found.append((image, self.recipe.run(image)))
+                found.append((image, self.recipe.run(seen)))
             except RecipeError as error:
                 raise RecipeError(f"sample {sample.sample_id}: {error}") from None
         return found
+
+
+def _with_lesions(guessed: Slice, mask: NDArray[np.uint8] | None) -> Slice:
+    """Return a slice with its guessed liver and the lesions that a mask shows."""
+    if mask is None or guessed.mask is None:
+        return guessed
+    return replace(guessed, mask=np.where(mask == LESION, mask, guessed.mask))
 
 
 def compute_features(

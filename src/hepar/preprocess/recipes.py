@@ -113,8 +113,8 @@ def make_recipe(name: str, manifest: Manifest, network: NetworkInput) -> Recipe:
     """Return the recipe called `name` for a cohort and a network.
 
     Args:
-        name: a registered recipe, or "auto": "liver" where every sample has a mask, else "ct" for
-            HU, else "picture".
+        name: a registered recipe, or "auto": "liver" where every sample has a mask of the liver,
+            else "ct" for HU, else "picture".
         manifest: the cohort it will be applied to.
         network: input size, mean and std of the backbone.
 
@@ -128,7 +128,8 @@ def make_recipe(name: str, manifest: Manifest, network: NetworkInput) -> Recipe:
     """
     kinds = sorted({sample.kind for sample in manifest.samples})
     if name == "auto":
-        name = "liver" if manifest.has_masks else "ct" if kinds == ["hu"] else "picture"
+        outlined = manifest.has_masks and not manifest.lesions_alone
+        name = "liver" if outlined else "ct" if kinds == ["hu"] else "picture"
     build = RECIPES.get(name)
     if len(kinds) > 1 and name != "liver":
         raise RecipeError(
@@ -141,5 +142,10 @@ def make_recipe(name: str, manifest: Manifest, network: NetworkInput) -> Recipe:
         raise RecipeError(
             f"recipe {name!r}: expected a liver mask for every sample, got {len(bare)} without "
             f"(first: {bare[0]}). Add masks, or use recipe 'ct' or 'picture'."
+        )
+    if recipe.needs_mask and manifest.lesions_alone:
+        raise RecipeError(
+            f"recipe {name!r}: expected masks that show the liver, got lesions alone. Say which "
+            "value is liver with ingest.mask_values, or use recipe 'ct' or 'picture'."
         )
     return recipe
