@@ -12,7 +12,7 @@ import argparse
 import io
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from hepar.backbone.catalog import BACKBONES, BackboneSpec
 from hepar.backbone.graph import GRAPHS
+from lesion_networks import DarkestPoint, LesionFinder
 
 OPSET = 18
 
@@ -35,8 +36,15 @@ class MapsAndFeatures(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return maps (n, c, h, w) and features (n, c) of images (n, 3, h, w)."""
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Return maps (n, c, h, w) and features (n, c) of images (n, 3, h, w).
+
+        A lesion finder answers what it knows of each pixel, too: it is trained on that.
+        """
+        if isinstance(self.network, LesionFinder):
+            pixels = self.network.pixels(image)
+            maps = self.network.maps(image, pixels)
+            return maps, maps.mean((2, 3)), pixels
         maps = self.network.forward_features(image)
         return maps, nn.functional.adaptive_avg_pool2d(maps, 1).flatten(1)
 
@@ -60,11 +68,18 @@ class SmallCnn(nn.Module):
         return image
 
 
+OWN: Mapping[str, Callable[[Mapping[str, str]], nn.Module]] = {
+    "small_cnn": lambda _: SmallCnn(),
+    "lesion_finder": lambda kwargs: LesionFinder(int(kwargs.get("labels", 1))),
+    "darkest_point": lambda _: DarkestPoint(),
+}
+
+
 def make_network(spec: BackboneSpec, create_kwargs: Mapping[str, str] | None = None) -> nn.Module:
     """Return a network in torch, untrained and without its classifier."""
-    if not spec.timm_name:
-        return SmallCnn()
     kwargs = spec.create_kwargs if create_kwargs is None else create_kwargs
+    if not spec.timm_name:
+        return OWN[spec.name](kwargs)
     network = timm.create_model(spec.timm_name, pretrained=False, num_classes=0, **kwargs)
     if spec.timm_name.startswith("vgg"):
         network.pre_logits = nn.Identity()
@@ -98,7 +113,7 @@ def strip(model: onnx.ModelProto, same: set[str]) -> onnx.ModelProto:
     """Return the model with state-dict names, numbered values, and none of the weights."""
     graph = model.graph
     weights = {tensor.name: tensor.name.removeprefix("network.") for tensor in graph.initializer}
-    kept = {"image", "maps", "features"}
+    kept = {"image", "maps", "features", "pixels"}
     renamed: dict[str, str] = {"": ""}
 
     def rename(value: str) -> str:
@@ -107,7 +122,8 @@ def strip(model: onnx.ModelProto, same: set[str]) -> onnx.ModelProto:
         return renamed.setdefault(value, weights.get(value) or f"v{len(renamed)}")
 
     for number, node in enumerate(graph.node):
-        if node.op_type == "Conv" and weights[node.input[1]].removesuffix(".weight") in same:
+        kernel = weights.get(node.input[1], "") if node.op_type == "Conv" else ""
+        if kernel.removesuffix(".weight") in same:
             attributes = [item for item in node.attribute if item.name != "pads"]
             del node.attribute[:]
             attributes.append(onnx.helper.make_attribute("auto_pad", "SAME_UPPER"))
@@ -140,6 +156,7 @@ def export(spec: BackboneSpec, create_kwargs: Mapping[str, str]) -> bytes:
         create_kwargs: of `timm.create_model`.
     """
     network = make_network(spec, create_kwargs)
+    outputs = ["maps", "features", *(["pixels"] if isinstance(network, LesionFinder) else [])]
     same = replace_same_padding(network)
     with torch.no_grad():  # the exporter merges arrays of equal content into one
         for number, array in enumerate([*network.parameters(), *network.buffers()]):
@@ -157,11 +174,12 @@ def export(spec: BackboneSpec, create_kwargs: Mapping[str, str]) -> bytes:
             do_constant_folding=False,
             training=torch.onnx.TrainingMode.PRESERVE,  # EVAL would fuse BatchNorm away
             input_names=["image"],
-            output_names=["maps", "features"],
+            output_names=outputs,
             dynamic_axes={
                 "image": {0: "n", 2: "height", 3: "width"},
                 "maps": {0: "n", 2: "rows", 3: "columns"},
                 "features": {0: "n"},
+                **({"pixels": {0: "n", 2: "height", 3: "width"}} if "pixels" in outputs else {}),
             },
         )
     model = strip(onnx.load_from_string(stream.getvalue()), same)

@@ -223,7 +223,8 @@ def unlike_recipes(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return a warning where models do not look at the same pixels."""
     recipes: dict[str, list[str]] = {}
     for name, run in runs.items():
-        recipes.setdefault(run["recipe"], []).append(name)
+        if run["recipe"] != "lesion":  # another level, which is the comparison's point
+            recipes.setdefault(run["recipe"], []).append(name)
     if len(recipes) < 2:
         return []
     listed = "; ".join(f"{recipe}: {', '.join(names)}" for recipe, names in recipes.items())
@@ -286,6 +287,9 @@ def _history(folder: Path) -> list[dict[str, Any]]:
 def _kind(model: ModelPlan) -> str:
     if model.members:
         return "ensemble"
+    fitted_to = BACKBONES.get(model.config.backbone.name.split("+")[0]).fitted_to
+    if fitted_to != "labels":
+        return {"lesions": "lesion finder", "nothing": "rule"}[fitted_to]
     if model.config.finetune.freeze == "none" and not _pretrained(model):
         return "from scratch"
     if model.config.head.kind.startswith("svm"):
@@ -307,11 +311,19 @@ _HEADS = {
 }
 
 
+_LOOKING = {
+    "lesion_finder": "pixels of the liver, taught by lesion masks; logistic regression",
+    "darkest_point": "the darkest place of the liver; logistic regression",
+}
+
+
 def _description(model: ModelPlan) -> str:
     if model.members:
         how = "soft vote" if model.combine == "vote" else "stacking"
         return f"{how} of {', '.join(model.members)}"
     config = model.config
+    if BACKBONES.get(config.backbone.name.split("+")[0]).fitted_to != "labels":
+        return _LOOKING[config.backbone.name]
     frozen = {"all": "frozen", "none": "all trained", "early": "last stage trained"}.get(
         config.finetune.freeze, f"frozen up to {config.finetune.freeze}"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hepar.backbone import BACKBONES, list_weights
-from hepar.config import PRESETS, RunConfig, config_from, merge
+from hepar.config import LEVELS, PRESETS, RunConfig, config_from, merge
 from hepar.errors import ConfigError
 from hepar.fit import HEAD_KINDS
 from hepar.registry import nearest
@@ -58,11 +58,11 @@ def read_plan(
 
     Args:
         path: TOML with `seeds`, a table `base` of settings by stage that all models share, and a
-            table `models.NAME` each, with settings by stage or `preset`, or for an ensemble with
-            `members` and `combine`.
-        names: such as "vgg16", "vgg16:svm-rbf", "mobilenetv2:paper" or "vgg16+mobilenetv2"; with
-            two single models or more, "vote" and "stack" are ensembles of all before them.
-            Without a file and names: every network whose weights are found.
+            table `models.NAME` each, with settings by stage, `preset` or `level`, or for an
+            ensemble with `members` and `combine`.
+        names: such as "vgg16", "vgg16:svm-rbf", "mobilenetv2:paper" or "vgg16+mobilenetv2", or a
+            level such as "lesion"; with two single models or more, "vote" and "stack" are ensembles
+            of all before them. Without a file and names: every network whose weights are found.
         settings: by stage; they win over the base, and models win over them.
         seeds: of training, comma-separated; "" for the file's, or 0.
 
@@ -142,6 +142,9 @@ def _named(names: Sequence[str]) -> dict[str, dict[str, Any]]:
                     f"efficientnet_lite0,mobilenetv2,{name}."
                 )
             tables[name] = {"members": singles, "combine": name}
+            continue
+        if name in LEVELS:
+            tables[name] = {"level": name}
             continue
         backbone, _, how = name.partition(":")
         for part in backbone.split("+"):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hepar.cohort_job import PlannedPart, hash_files
 from hepar.data import Manifest, Sample, take_evenly
 from hepar.errors import HeparError, SplitError
-from hepar.fit_job import Job, plain_features
+from hepar.fit_job import Job, finder_features, plain_features
 from hepar.preprocess import NetworkInput, Recipe, make_recipe
 from hepar.provenance import stamp, write_artefact
 from hepar.split import Split, make_split
@@ -65,7 +65,10 @@ def _work(job: Job) -> None:
     config, split = job.config, job.cohort.split
     manifest = job.cohort.manifest
     trained = [i for i, s in enumerate(manifest.samples) if split.of(s).fold is not None]
-    features = plain_features(job, manifest, [part.weights for part in job.parts])[trained]
+    if job.finds:
+        features = finder_features(job)[trained]
+    else:
+        features = plain_features(job, manifest, [part.weights for part in job.parts])[trained]
     own = _select(manifest, trained)
     kept = take_evenly([s.patient_id for s in own.samples], _MOST_ROWS)
     inputs = _inputs(job, _select(own, kept), features[kept])
@@ -114,6 +117,11 @@ def _notes(job: Job, kept: int, n: int) -> list[str]:
         notes.append(
             "The network was trained; controls and meter use it frozen, as it was before, with a "
             "linear head."
+        )
+    elif job.finds:
+        notes.append(
+            "Controls and meter use what finders say of patients that they were not taught with; "
+            "the lesion masks that taught them keep their places when labels are dealt."
         )
     elif job.config.head.kind != "linear":
         notes.append("Controls and meter use a linear head.")
@@ -180,6 +188,8 @@ def _origin(job: Job, manifest: Manifest) -> NDArray[np.int64]:
 
 def _background(job: Job, manifest: Manifest) -> Floats | str:
     """Return features (n, d) of what is outside the liver, or why there are none."""
+    if any(part.spec.fitted_to != "labels" for part in job.parts):
+        return "the model sees nothing but the liver"
     bare = sum(not sample.mask for sample in manifest.samples)
     if bare:
         return f"{bare} of {len(manifest)} samples have no liver mask"
@@ -222,7 +232,7 @@ def _untrained(job: Job, manifest: Manifest) -> Floats | str:
     """Return features (n, d) of networks with random weights, or why there are none."""
     from hepar.backbone import find_weights
 
-    if any(part.weights.is_random for part in job.parts):
+    if any(part.weights.is_random or not part.spec.timm_name for part in job.parts):
         return "the network has no pretrained weights to compare with"
     return plain_features(
         job, manifest, [find_weights(part.spec.name, "random") for part in job.parts]

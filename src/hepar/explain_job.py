@@ -130,11 +130,11 @@ class _Cohort:
     @cached_property
     def untrained(self) -> tuple[Network, ...]:
         """The same networks with random weights."""
-        from hepar.backbone import Network, find_weights
+        from hepar.backbone import Network, untrained_arrays
 
-        names = [str(part.backbone["name"]) for part in self.bundle.parts]
         threads = self.job.config.backbone.threads
-        return tuple(Network.from_weights(find_weights(name, "random"), threads) for name in names)
+        graphs = [part.graph for part in self.bundle.parts]
+        return tuple(Network(graph, untrained_arrays(graph), threads) for graph in graphs)
 
     def _networks(self, trained: Mapping[str, Any]) -> tuple[Network, ...]:
         from hepar.backbone import Network
@@ -292,7 +292,7 @@ def _similar(cohort: _Cohort, rows: Sequence[int]) -> dict[str, list[dict[str, A
     from hepar.explain import nearest_patients
 
     job = cohort.job
-    if job.trains:
+    if job.trains or job.finds:
         return {}
     samples = job.cohort.manifest.samples
     weights = [part.weights for part in job.parts]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Job",
     "decide",
+    "finder_features",
     "fit",
     "guard",
     "plain_features",
@@ -62,6 +63,11 @@ class Job:
         from hepar.fit import needs_training
 
         return needs_training(self.config)
+
+    @property
+    def finds(self) -> bool:
+        """Whether a finder is taught by lesion masks."""
+        return any(part.spec.fitted_to == "lesions" for part in self.parts)
 
     def inputs(self) -> list[object]:
         """What decides the result of the fit."""
@@ -109,7 +115,8 @@ def _fit_work(job: Job) -> None:
     from hepar.model import Bundle, Decision, write_bundle, write_folds
 
     config, manifest, folder = job.config, job.cohort.manifest, job.ledger.folder
-    scores, parts, head, folds = _train(job) if job.trains else _fit_frozen(job)
+    fit_one = _train if job.trains else _fit_lesions if job.finds else _fit_frozen
+    scores, parts, head, folds = fit_one(job)
     hashes = {
         "manifest.csv": hash_files(job.ledger, "manifest.csv"),
         "split.json": hash_files(job.ledger, "split.json"),
@@ -232,6 +239,30 @@ def plain_features(
     return np.concatenate(found, axis=1)
 
 
+def finder_features(job: Job) -> NDArray[np.float32]:
+    """Return features (n, d) of every slice by a lesion finder that never saw its patient."""
+    import numpy as np
+
+    from hepar.backbone import Network
+    from hepar.model import InputReader, read_bundle, read_folds
+
+    folder, manifest = job.ledger.folder, job.cohort.manifest
+    (part,) = (bundle := read_bundle(folder / "bundle")).parts
+    reader = InputReader(manifest, part.recipe)
+    models = read_folds(folder / "folds.safetensors", bundle.labels)
+    places = [job.cohort.split.of(sample).fold for sample in manifest.samples]
+    features = np.zeros((len(manifest), part.backbone["feature_dim"]), np.float32)
+    batch = job.config.backbone.batch
+    for fold in set(places):
+        rows = [i for i, place in enumerate(places) if place == fold]
+        trained = {} if fold is None else models[fold].weights
+        network = Network(part.graph, {**part.weights, **trained}, job.config.backbone.threads)
+        for at in range(0, len(rows), batch):
+            own = rows[at : at + batch]
+            features[own] = network.features(np.stack(reader(own)))
+    return features
+
+
 def _sha256(ledger: Ledger) -> str:
     return hash_files(ledger, "bundle/bundle.json")
 
@@ -265,6 +296,23 @@ def _fit_frozen(job: Job) -> tuple[Any, tuple[Any, ...], Any, tuple[FoldModel, .
     )
     folds = tuple(FoldModel(head) for head in result.fold_heads)
     return result.predictions, tuple(parts), result.head, folds
+
+
+def _fit_lesions(job: Job) -> tuple[Any, tuple[Any, ...], Any, tuple[FoldModel, ...]]:
+    """Return predictions, part, head and folds' models of a lesion finder."""
+    from hepar.backbone import read_graph
+    from hepar.fit import fit_finder
+    from hepar.model import InputReader, Part
+
+    config, manifest = job.config, job.cohort.manifest
+    (planned,) = job.parts
+    reader = InputReader(manifest, planned.recipe)
+    weights = planned.weights
+    part = Part(planned.recipe, read_graph(weights.graph), weights.arrays, planned.backbone)
+    configs = (config.head, config.backbone)
+    found = fit_finder(part, reader, job.cohort.split, manifest.labels, configs)
+    _refuse_empty(reader)
+    return found.predictions, (found.part,), found.head, found.folds
 
 
 def _train(job: Job) -> tuple[Any, tuple[Any, ...], Any, tuple[FoldModel, ...]]:

@@ -112,6 +112,28 @@ def _check_number(name: str, value: float, least: float, most: float) -> None:
         raise ConfigError(f"{name}: expected {least:g} {upper}, got {value}.")
 
 
+def _check_finder(config: RunConfig) -> None:
+    """Refuse what does not go with a network that looks for lesions."""
+    name = config.backbone.name
+    if "+" in name:
+        raise ConfigError(f"backbone.name={name}: a network that looks for lesions stands alone.")
+    if config.recipe.name != "lesion":
+        raise ConfigError(
+            f"backbone.name={name}: expected recipe.name=lesion, got {config.recipe.name!r}. Use "
+            "--level lesion or --level rule."
+        )
+    if needs_training(config):
+        raise ConfigError(
+            f"backbone.name={name}: expected finetune.freeze=all and a head without layers, got "
+            f"{config.finetune.freeze} and {config.head.kind}: it is taught by masks, not by steps."
+        )
+    if config.head.views > 1:
+        raise ConfigError(
+            f"backbone.name={name}: expected head.views=1, got {config.head.views}: it sees places "
+            "in millimetres, which are not augmented."
+        )
+
+
 def _check_networks(config: RunConfig) -> None:
     names = config.backbone.name.split("+")
     for name in names:
@@ -121,6 +143,14 @@ def _check_networks(config: RunConfig) -> None:
             raise ConfigError(
                 f"recipe.size: expected {spec.min_size} pixels or more for {name}, or 0 for its "
                 f"own {spec.input_size}, got {config.recipe.size}."
+            )
+        if spec.fitted_to != "labels":
+            _check_finder(config)
+            continue
+        if config.recipe.name == "lesion":
+            raise ConfigError(
+                f"recipe.name=lesion: expected a network that looks for lesions, got {name!r}. "
+                "Use --level lesion or --level rule."
             )
         if not spec.timm_name and not config.backbone.weights and config.finetune.freeze != "none":
             raise BackboneError(

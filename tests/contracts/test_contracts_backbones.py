@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import warnings
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hepar.backbone.graph import parameters, read_graph
 
 NAMES = list(BACKBONES)
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
+sys.path.insert(0, str(TOOLS))
 
 
 def images(side: int, n: int = 2) -> np.ndarray:

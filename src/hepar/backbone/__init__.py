@@ -5,7 +5,7 @@ from hepar.backbone.features import extract_features, load_ahead
 from hepar.backbone.fetch import fetch_weights
 from hepar.backbone.graph import read_graph
 from hepar.backbone.runtime import Network
-from hepar.backbone.weights import Weights, find_weights, list_weights
+from hepar.backbone.weights import Weights, find_weights, list_weights, untrained_arrays
 
 __all__ = [
     "BACKBONES",
@@ -18,4 +18,5 @@ __all__ = [
     "list_weights",
     "load_ahead",
     "read_graph",
+    "untrained_arrays",
 ]

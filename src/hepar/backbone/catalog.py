@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Literal
 
 from hepar.errors import BackboneError
 from hepar.registry import Registry
@@ -44,6 +45,8 @@ class BackboneSpec:
         std: per channel (RGB), of pixels in 0-1.
         create_kwargs: how timm makes it.
         variants: `create_kwargs` a weights file may ask for instead -> suffix of its graph.
+        fitted_to: "labels" for a network that gradients train; "lesions" for one that learns from
+            the pixels of lesion masks, and "nothing" for a rule.
     """
 
     name: str
@@ -62,6 +65,7 @@ class BackboneSpec:
     std: Triple = _IMAGENET_STD
     create_kwargs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     variants: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: MappingProxyType({}))
+    fitted_to: Literal["labels", "lesions", "nothing"] = "labels"
 
     def graph_name(self, create_kwargs: Mapping[str, object]) -> str:
         """Return the name of the graph for a way of making the network.
@@ -301,5 +305,42 @@ BACKBONES.add("small_cnn")(
         ignored=(),
         mean=_HALF,
         std=_HALF,
+    )
+)
+BACKBONES.add("lesion_finder")(
+    BackboneSpec(
+        name="lesion_finder",
+        timm_name="",
+        hub_id="",
+        licence="none",
+        input_size=192,
+        min_size=32,
+        feature_dim=2,
+        maps_shape=(2, 24, 24),
+        params_millions=0.02,
+        gflops=1.27,
+        freeze_boundaries=_stages(layers="layer1 layer2 layer3"),
+        ignored=(),
+        variants=MappingProxyType(
+            {str(n): MappingProxyType({"labels": str(n)}) for n in range(2, 5)}
+        ),
+        fitted_to="lesions",
+    )
+)
+BACKBONES.add("darkest_point")(
+    BackboneSpec(
+        name="darkest_point",
+        timm_name="",
+        hub_id="",
+        licence="none",
+        input_size=192,
+        min_size=32,
+        feature_dim=1,
+        maps_shape=(1, 24, 24),
+        params_millions=0.0,
+        gflops=0.00737,
+        freeze_boundaries=_stages(rule="dark"),
+        ignored=(),
+        fitted_to="nothing",
     )
 )

@@ -20,7 +20,7 @@ from hepar.backbone.torch_file import read_torch_file
 from hepar.errors import BackboneError, WeightsNotFoundError
 from hepar.provenance import sha256_file
 
-__all__ = ["Weights", "find_weights", "hub_cache", "list_weights", "snapshots"]
+__all__ = ["Weights", "find_weights", "hub_cache", "list_weights", "snapshots", "untrained_arrays"]
 
 Triple = tuple[float, float, float]
 
@@ -272,16 +272,22 @@ def _timm_key(key: str) -> str:
 
 
 def _random(spec: BackboneSpec) -> Weights:
-    """Return untrained weights: He-initialised convolutions, BatchNorm that changes nothing."""
+    """Return untrained weights of a network."""
+    arrays = untrained_arrays(read_graph(spec.name))
+    return Weights(
+        arrays, spec.name, "random numbers", "none", "random", spec.mean, spec.std, is_random=True
+    )
+
+
+def untrained_arrays(graph: bytes) -> dict[str, NDArray[np.float32]]:
+    """Return what a graph needs: He-initialised convolutions, BatchNorm that changes nothing."""
     generator = np.random.default_rng(0)
-    arrays: dict[str, NDArray[Any]] = {}
-    for key, shape in parameters(read_graph(spec.name)).items():
+    arrays: dict[str, NDArray[np.float32]] = {}
+    for key, shape in parameters(graph).items():
         if len(shape) > 1:
             spread = np.sqrt(2 / np.prod(shape[1:]))
             arrays[key] = (generator.standard_normal(shape) * spread).astype(np.float32)
         else:
             is_one = key.endswith(("running_var", "weight"))
             arrays[key] = np.full(shape, float(is_one), np.float32)
-    return Weights(
-        arrays, spec.name, "random numbers", "none", "random", spec.mean, spec.std, is_random=True
-    )
+    return arrays

@@ -42,6 +42,13 @@ def run(
     preset: Annotated[
         str, typer.Option(help="paper, best (head first, then the last stage), or scratch.")
     ] = "",
+    level: Annotated[
+        str,
+        typer.Option(
+            help="slice; lesion (pixels, taught by lesion masks); rule (the darkest point).",
+            show_default="slice",
+        ),
+    ] = "",
     recipe: Annotated[
         str | None, typer.Option(help="auto, liver, ct, picture or paper.", show_default="auto")
     ] = None,
@@ -110,7 +117,7 @@ def run(
         split__seed=seed,
         head__aggregate=aggregate,
     )
-    report = run_all(source, out, read_config(config, [*given, *(settings or [])], preset))
+    report = run_all(source, out, read_config(config, [*given, *(settings or [])], preset, level))
     if os.environ.get("RANK", "0") == "0":
         _print_result(report, as_json=as_json)
 

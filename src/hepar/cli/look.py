@@ -27,7 +27,7 @@ def backbones(as_json: Json = False) -> None:
             "params_millions": spec.params_millions,
             "gflops": spec.gflops,
             "licence": spec.licence,
-            "weights": found[name] or "not found",
+            "weights": found[name] or ("not found" if spec.timm_name else "none needed"),
         }
         for name, spec in BACKBONES.items()
     ]

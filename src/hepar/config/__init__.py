@@ -1,7 +1,7 @@
 """Settings: one frozen dataclass per stage, filled from one TOML file."""
 
 from hepar.config.describe import describe_settings
-from hepar.config.reading import PRESETS, config_from, merge, read_config, read_settings
+from hepar.config.reading import LEVELS, PRESETS, config_from, merge, read_config, read_settings
 from hepar.config.stages import (
     AuditConfig,
     AugmentConfig,
@@ -19,6 +19,7 @@ from hepar.config.stages import (
 )
 
 __all__ = [
+    "LEVELS",
     "PRESETS",
     "AuditConfig",
     "AugmentConfig",

@@ -13,7 +13,7 @@ from hepar.config.stages import RunConfig
 from hepar.errors import ConfigError
 from hepar.registry import nearest
 
-__all__ = ["PRESETS", "config_from", "merge", "read_config", "read_settings"]
+__all__ = ["LEVELS", "PRESETS", "config_from", "merge", "read_config", "read_settings"]
 
 Config = TypeVar("Config")
 
@@ -45,6 +45,18 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 }
 """What `--preset` stands for: the paper's fine-tuning; LP-FT (the head first, then the last stage
 with little steps, Kumar 2022); a small network without pretraining."""
+
+LEVELS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "slice": {},
+    "lesion": {"backbone": {"name": "lesion_finder"}, "recipe": {"name": "lesion"}},
+    "rule": {
+        "backbone": {"name": "darkest_point"},
+        "recipe": {"name": "lesion"},
+        "explain": {"run": False},
+    },
+}
+"""What `--level` stands for: a network that sees the slice; pixels of the liver, told apart by what
+lesion masks teach; the darkest place of the liver, of which only a threshold is learned."""
 
 
 def _convert(where: str, kind: Any, value: Any) -> Any:
@@ -90,23 +102,27 @@ def _fill(kind: type[Config], values: Mapping[str, Any], where: str) -> Config:
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings by stage where those of `over` win.
 
-    A key `preset` in either brings that preset's settings, which both win over.
+    A key `preset` or `level` in either brings the settings of that name, which both win over.
 
     Raises:
-        ConfigError: there is no such preset.
+        ConfigError: there is no such preset or level.
     """
     merged: dict[str, Any] = {}
-    preset = over.get("preset", base.get("preset", ""))
-    if preset and preset not in PRESETS:
-        raise ConfigError(
-            f"preset: expected one of {', '.join(PRESETS)}, got {preset!r}. "
-            f"{nearest(str(preset), PRESETS)}"
-        )
-    for layer in (PRESETS.get(preset, {}), base, over):
+    named = {"preset": PRESETS, "level": LEVELS}
+    layers = [base, over]
+    for key, known in named.items():
+        name = over.get(key, base.get(key, ""))
+        if name and name not in known:
+            raise ConfigError(
+                f"{key}: expected one of {', '.join(known)}, got {name!r}. "
+                f"{nearest(str(name), known)}".rstrip()
+            )
+        layers.insert(0, known.get(name, {}))
+    for layer in layers:
         for stage, table in layer.items():
             if isinstance(table, Mapping):
                 merged[stage] = {**merged.get(stage, {}), **table}
-            elif stage != "preset":
+            elif stage not in named:
                 merged[stage] = table
     return merged
 
@@ -137,7 +153,7 @@ def read_settings(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def read_config(
-    path: Path | None = None, settings: Iterable[str] = (), preset: str = ""
+    path: Path | None = None, settings: Iterable[str] = (), preset: str = "", level: str = ""
 ) -> RunConfig:
     """Return the configuration of a run.
 
@@ -145,6 +161,7 @@ def read_config(
         path: a TOML file with a table per stage; None for the defaults.
         settings: "stage.key=value" texts that win over the file.
         preset: name of settings that the file and `settings` win over.
+        level: the same, for what a model looks at.
 
     Returns:
         The configuration, complete and checked.
@@ -168,6 +185,5 @@ def read_config(
             raise ConfigError(f"{path}: expected a TOML file, got none.") from None
         except (OSError, ValueError) as error:
             raise ConfigError(f"{path}: expected a TOML file, got {error}.") from error
-    if preset:
-        values["preset"] = preset
+    values |= {key: name for key, name in (("preset", preset), ("level", level)) if name}
     return config_from(merge(values, read_settings(settings)))

@@ -31,6 +31,8 @@ class Slice:
         spacing_mm: (y, x) pixel size in mm; None where unknown.
         window: (top, left, height, width) that the pixels show of the slice as it was read, in its
             pixels; may reach beyond it; None for all of it.
+        parenchyma: grey level and spread of this patient's liver, over all its slices, in the unit
+            of the pixels; None where it was not measured.
     """
 
     pixels: NDArray[Any]
@@ -38,6 +40,7 @@ class Slice:
     mask: NDArray[np.uint8] | None = None
     spacing_mm: tuple[float, float] | None = None
     window: tuple[int, int, int, int] | None = None
+    parenchyma: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +17,7 @@ from hepar.config import AugmentConfig, BackboneConfig
 from hepar.data import LESION, Manifest, Sample, Slice
 from hepar.errors import RecipeError
 from hepar.ingest import read_slices
-from hepar.preprocess import Recipe, augment, draw_view, find_liver
+from hepar.preprocess import Recipe, augment, draw_view, find_liver, measure_parenchyma
 from hepar.provenance import digest
 
 __all__ = ["InputReader", "compute_features", "sample_key"]
@@ -65,7 +67,25 @@ class InputReader:
     @cached_property
     def samples(self) -> list[str]:
         """SHA-256 of what decides each sample's pixels."""
-        return [sample_key(self.manifest, sample) for sample in self.manifest.samples]
+        keys = [sample_key(self.manifest, sample) for sample in self.manifest.samples]
+        if not self.recipe.needs_parenchyma:
+            return keys
+        livers = [self.parenchyma[sample.patient_id] for sample in self.manifest.samples]
+        return [digest(key, list(liver or ())) for key, liver in zip(keys, livers, strict=True)]
+
+    @cached_property
+    def parenchyma(self) -> dict[str, tuple[float, float] | None]:
+        """Grey level and spread of each patient's liver, over all its slices of the manifest."""
+        own: dict[str, list[int]] = {}
+        for i, sample in enumerate(self.manifest.samples):
+            own.setdefault(sample.patient_id, []).append(i)
+
+        def measure(rows: list[int]) -> tuple[float, float] | None:
+            return measure_parenchyma(self._with_liver(i)[0] for i in rows)
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            found = pool.map(measure, own.values())
+        return dict(zip(own, found, strict=True))
 
     @property
     def keys(self) -> list[str]:
@@ -116,25 +136,32 @@ class InputReader:
             IngestError: a file cannot be read any more.
             RecipeError: the recipe does not fit a sample, which is named.
         """
-        samples = [self.manifest.samples[i] for i in positions]
-        slices = read_slices(self.manifest, samples)
         found: list[tuple[Slice, Slice | None]] = []
-        for i, sample, image in zip(positions, samples, slices, strict=True):
-            seen = image
-            if self.recipe.needs_mask:
-                if self.guess_liver and (not sample.mask or self.manifest.lesions_alone):
-                    seen = replace(image, mask=find_liver(image))
-                    image = _with_lesions(seen, image.mask)
-                    self.guessed.add(i)
-                if seen.mask is not None and not seen.mask.any():
-                    self.empty.add(i)
-                    found.append((image, None))
-                    continue
+        for i in positions:
+            sample = self.manifest.samples[i]
+            seen, image = self._with_liver(i)
+            if self.recipe.needs_mask and seen.mask is not None and not seen.mask.any():
+                self.empty.add(i)
+                found.append((image, None))
+                continue
+            if self.recipe.needs_parenchyma:
+                seen = replace(seen, parenchyma=self.parenchyma[sample.patient_id])
             try:
                 found.append((image, self.recipe.run(seen)))
             except RecipeError as error:
                 raise RecipeError(f"sample {sample.sample_id}: {error}") from None
         return found
+
+    def _with_liver(self, position: int) -> tuple[Slice, Slice]:
+        """Return a slice as the recipe may see it, and with the lesions that its mask shows."""
+        sample = self.manifest.samples[position]
+        (image,) = read_slices(self.manifest, [sample])
+        unknown = not sample.mask or self.manifest.lesions_alone
+        if not (self.recipe.needs_mask and self.guess_liver and unknown):
+            return image, image
+        seen = replace(image, mask=find_liver(image))
+        self.guessed.add(position)
+        return seen, _with_lesions(seen, image.mask)
 
 
 def _with_lesions(guessed: Slice, mask: NDArray[np.uint8] | None) -> Slice:

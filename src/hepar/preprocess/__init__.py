@@ -2,6 +2,7 @@
 
 from hepar.preprocess.augment import IDENTITY, Draw, augment, draw, draw_view
 from hepar.preprocess.liver_finder import find_liver
+from hepar.preprocess.parenchyma import measure_parenchyma
 from hepar.preprocess.recipe import (
     RECIPES,
     STEPS,
@@ -26,6 +27,7 @@ __all__ = [
     "draw_view",
     "find_liver",
     "make_recipe",
+    "measure_parenchyma",
     "read_recipe",
     "recipe_from_json",
     "write_recipe",

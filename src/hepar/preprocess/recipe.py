@@ -53,6 +53,11 @@ class Recipe:
         return any(getattr(type(step), "needs_mask", False) for step in self.steps)
 
     @property
+    def needs_parenchyma(self) -> bool:
+        """True where a step compares with the patient's own liver, over all its slices."""
+        return any(getattr(type(step), "needs_parenchyma", False) for step in self.steps)
+
+    @property
     def size(self) -> int:
         """Side in pixels of the square network input; 0 where no step resizes."""
         return max((getattr(step, "size", 0) for step in self.steps), default=0)

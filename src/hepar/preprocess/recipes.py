@@ -21,9 +21,13 @@ from hepar.preprocess.intensity import (
     PictureScale,
     Standardise,
 )
+from hepar.preprocess.lesion_input import LesionInput
 from hepar.preprocess.recipe import RECIPES, Recipe, Step
 
 __all__ = ["NetworkInput", "make_recipe"]
+
+_FIELD_MM = 288.0
+"""Side of what a lesion finder sees: the largest livers are some 250 mm wide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,13 @@ def _liver(kind: Kind, network: NetworkInput) -> tuple[Step, ...]:
         Channels(),
         network.standardise,
     )
+
+
+@RECIPES.add("lesion")
+def _lesion(kind: Kind, network: NetworkInput) -> tuple[Step, ...]:
+    """What lesion finders see: the liver in mm, in spreads of this patient's own liver."""
+    del kind
+    return (LesionInput(network.size, mm=_FIELD_MM / network.size, reach=6.0),)
 
 
 @RECIPES.add("paper")
@@ -131,7 +142,7 @@ def make_recipe(name: str, manifest: Manifest, network: NetworkInput) -> Recipe:
         outlined = manifest.has_masks and not manifest.lesions_alone
         name = "liver" if outlined else "ct" if kinds == ["hu"] else "picture"
     build = RECIPES.get(name)
-    if len(kinds) > 1 and name != "liver":
+    if len(kinds) > 1 and name not in {"liver", "lesion"}:
         raise RecipeError(
             f"recipe {name!r}: expected HU or pictures, got a cohort of both. "
             "Split the source, or give masks and use recipe 'liver'."

@@ -215,5 +215,10 @@ def samples(inputs: ReportInputs) -> Section | None:
         kind = "right" if record["predicted"] == record["reference"] else "wrong"
         own = {"picture": data_url(inputs, record["file"])}
         shown[kind].append({**record, **own, "heat": heat_of(inputs, record["sample_id"])})
-    content = {"shown": shown, "scale": inputs.explanations.get("scale"), "bar": scale_bar()}
+    content = {
+        "shown": shown,
+        "scale": inputs.explanations.get("scale"),
+        "similar": any(one["similar"] for one in inputs.explanations.get("maps", ())),
+        "bar": scale_bar(),
+    }
     return Section("Most confident, right and wrong", "samples.html.j2", content)
