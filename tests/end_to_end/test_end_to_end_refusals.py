@@ -60,7 +60,7 @@ def pictures(tmp_path):
         ("evaluate.resamples=0", "evaluate.resamples: expected 100 or more"),
         ("evaluate.level=2", "evaluate.level: expected 0.5 to"),
         ("ingest.max_megapixels=0", "ingest.max_megapixels: expected 0.001 or more"),
-        ("recipe.name=livr", "Known: liver, paper, ct, picture"),
+        ("recipe.name=livr", "Known: liver, lesion, paper, ct, picture"),
         ("backbone.name=vgg", "Known: efficientnet_lite0, "),
         ("ingest.label_order=a,a", "none twice"),
         ("ingest.patient_pattern=(P", "expected a regular expression"),

@@ -13,7 +13,7 @@ CASES = [
     (name, stage)
     for name, spec in BACKBONES.items()
     for stage in ["none", *spec.freeze_boundaries]
-    if name != "vgg19" or stage in {"none", "block4"}
+    if spec.fitted_to == "labels" and (name != "vgg19" or stage in {"none", "block4"})
 ]
 
 

@@ -125,7 +125,7 @@ def test_the_mean_of_training_curves_ends_where_most_folds_have_stopped():
         for epoch in range(last)
     ]
     mean = _mean(list(_curves(rows, "train_loss").values()))
-    np.testing.assert_allclose(mean, [[0, 1], [1, 1], [2, 1.5], [3, 1.5]])
+    np.testing.assert_allclose(mean, [[1, 1], [2, 1], [3, 1.5], [4, 1.5]])
     svg = draw_training({"": rows})
     assert svg == draw_training({"": rows})
     assert "final fit" not in svg

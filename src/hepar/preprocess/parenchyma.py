@@ -20,6 +20,7 @@ _LEAST = {"hu": 3.0, "picture": 2.0}
 _FEW = 200
 """Pixels of liver; of fewer the level means nothing."""
 
+_PEAK = np.array([1.0, 2, 3, 4, 5, 4, 3, 2, 1]) / 25
 _COARSE_MM = 1.5
 PICTURE_MM = 384.0
 """Width taken for a picture whose spacing is unknown: 512 pixels of 0.75 mm, as CT often has."""
@@ -68,7 +69,7 @@ def measure_parenchyma(slices: Iterable[Slice]) -> tuple[float, float] | None:
     low = float(np.floor(np.quantile(values, 0.001) / width) * width)
     count = max(1, int(np.ceil((np.quantile(values, 0.999) - low) / width)) + 1)
     heights, edges = np.histogram(values, bins=count, range=(low, low + count * width))
-    smooth = np.convolve(heights, np.ones(9) / 9, mode="same")
+    smooth = np.convolve(heights, _PEAK, mode="same")
     level = float(edges[int(np.argmax(smooth))] + (0.5 * width if kind == "hu" else 0.0))
     near = values[np.abs(values - level) < _NEAR[kind]]
     spread = max(1.4826 * float(np.median(np.abs(near - level))), _LEAST[kind])

@@ -22,11 +22,11 @@ History = Sequence[Mapping[str, Any]]
 
 
 def _curves(history: History, column: str) -> dict[Any, NDArray[np.float64]]:
-    """Return, for each fold, (n, 2) epochs and values in order; None is the final fit."""
+    """Return, for each fold, (n, 2) epochs from 1 and values; None is the final fit."""
     points: dict[Any, list[tuple[float, float]]] = {}
     for row in history:
         if row[column] is not None:
-            points.setdefault(row["fold"], []).append((row["epoch"], row[column]))
+            points.setdefault(row["fold"], []).append((row["epoch"] + 1, row[column]))
     return {fold: np.array(sorted(own), dtype=np.float64) for fold, own in points.items()}
 
 
