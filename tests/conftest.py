@@ -6,8 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from hepar.data import LabelSet, Manifest, Sample
+
+settings.register_profile("hepar", deadline=None)  # no test is timed
+settings.load_profile("hepar")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -69,7 +69,7 @@ def test_digits_beyond_twelve_are_rounded_and_still_hold_the_number():
 
 
 @given(st.integers(0, 1000), st.integers(0, 3))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_sizes_are_those_of_every_count_tried_by_hand(thousandths, digits):
     value = printed(f"{thousandths / 10:.{digits}f}")
     low = Fraction(value.scaled * 2 - 1, 2 * 10**value.digits)
@@ -84,7 +84,6 @@ def test_sizes_are_those_of_every_count_tried_by_hand(thousandths, digits):
 
 
 @given(st.integers(1, 3000), st.data())
-@settings(deadline=None)
 def test_a_true_accuracy_makes_its_own_test_set_possible(n, data):
     k = data.draw(st.integers(0, n))
     for digits in (1, 2, 4):
@@ -150,7 +149,7 @@ def test_rounding_each_class_first_can_lift_a_mean_f1_over_its_bound():
 
 
 @given(st.lists(st.tuples(st.integers(95, 100), st.integers(95, 100)), min_size=4, max_size=4))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_means_of_rounded_classes_are_found_over_their_number(classes):
     """Per class half a percent above p and r, as far as it goes: its F1 is rounded down at most."""
     exact = [

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hepar.config import EvaluateConfig
@@ -168,7 +168,6 @@ def test_wilson_holds_the_proportion_and_is_symmetric(n, data):
     np.testing.assert_allclose(wilson(n - x, n), (1 - high, 1 - low), atol=1e-12)
 
 
-@settings(deadline=None)
 @given(st.floats(0, 1), st.integers(1, 200), st.integers(1, 200))
 def test_newcombe_holds_the_auroc_and_is_symmetric(value, m, n):
     low, high = newcombe_auroc(value, m, n)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hepar.errors import EvaluateError
@@ -20,7 +20,6 @@ from hepar.evaluate.sample_size import (
 
 
 @given(st.floats(0, 1), st.floats(0.01, 0.3), st.sampled_from([0.8, 0.95, 0.99]))
-@settings(deadline=None)
 def test_the_size_for_a_proportion_is_the_smallest_that_does(expected, half_width, level):
     n = patients_for_proportion(expected, half_width, level)
 

@@ -76,7 +76,7 @@ def test_a_map_that_does_not_depend_on_the_weights_is_told():
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_likeness_is_a_correlation(seed):
     rng = np.random.default_rng(seed)
     one, other = rng.normal(size=(2, 5, 5)).astype(np.float32)

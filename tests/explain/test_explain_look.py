@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hepar.backbone import Network, find_weights
@@ -22,7 +22,6 @@ LABELS = LabelSet(("normal", "malignant"))
 @given(
     st.integers(-6, 9), st.integers(-6, 9), st.integers(1, 9), st.integers(1, 9), st.integers(1, 4)
 )
-@settings(deadline=None)
 def test_cells_fill_their_window_and_nothing_else(top, left, height, width, cells):
     shape = (8, 10)
     whole = spread(np.full((cells, cells), 3.0, np.float32), (top, left, height, width), shape)

@@ -31,9 +31,7 @@ def codes(manifest):
     return sorted(finding.code for finding in manifest.findings if finding.code != "unlabelled")
 
 
-@settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(range(4)))
 def test_shuffled_file_names_give_the_same_volume(tmp_path_factory, make_dicom, order):
     folder = tmp_path_factory.mktemp("series")
@@ -291,9 +289,7 @@ def test_every_truncation_is_a_finding_and_never_an_exception(tmp_path, make_dic
     assert set(codes(manifest)) <= {"corrupt", "modality", "no-position", "derived"}
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, 2000), value=st.integers(0, 255))
 def test_a_damaged_byte_never_raises_anything_else(tmp_path_factory, make_dicom, at, value):
     path = make_dicom(tmp_path_factory.mktemp("fuzz") / "1", compress=RLE)

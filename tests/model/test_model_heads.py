@@ -68,7 +68,7 @@ def test_a_head_comes_back_from_disk_and_answers_the_same(kind, head):
         np.testing.assert_array_equal(head.probabilities(features[i : i + 1])[0], expected[i])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     d=st.sampled_from([1, 2, 7, 64, 1280]),
     n=st.integers(2, 40),

@@ -19,7 +19,7 @@ def cohort(sizes, labels=("normal", "malignant")):
     return {f"P{i:03d}": [labels[i % len(labels)]] * size for i, size in enumerate(sizes)}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     sizes=st.lists(st.integers(1, 6), min_size=6, max_size=40),
     folds=st.integers(2, 7),
