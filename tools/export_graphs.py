@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import onnx
 import timm
 import torch
@@ -25,8 +26,21 @@ from torch import Tensor, nn
 from hepar.backbone.catalog import BACKBONES, BackboneSpec
 from hepar.backbone.graph import GRAPHS
 from lesion_networks import DarkestPoint, LesionFinder
+from segmentation_networks import LiverUnet
 
 OPSET = 18
+
+
+class Logits(nn.Module):
+    """A segmenter that answers a logit a pixel."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits (n, 1, h / 2, w / 2) of images (n, 3, h, w)."""
+        return self.network(image)
 
 
 class MapsAndFeatures(nn.Module):
@@ -109,11 +123,29 @@ def replace_same_padding(network: nn.Module) -> set[str]:
     return names
 
 
+def with_joined_constants(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with every concatenation of constants written as one constant."""
+    known: dict[str, onnx.NodeProto] = {}
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type == "Concat" and all(name in known for name in node.input):
+            parts = [onnx.numpy_helper.to_array(known[n].attribute[0].t) for n in node.input]
+            joined = onnx.numpy_helper.from_array(np.concatenate(parts))
+            nodes = [other for other in nodes if not set(other.output) & set(node.input)]
+            node = onnx.helper.make_node("Constant", [], list(node.output), value=joined)
+        if node.op_type == "Constant":
+            known[node.output[0]] = node
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
+
+
 def strip(model: onnx.ModelProto, same: set[str]) -> onnx.ModelProto:
     """Return the model with state-dict names, numbered values, and none of the weights."""
     graph = model.graph
     weights = {tensor.name: tensor.name.removeprefix("network.") for tensor in graph.initializer}
-    kept = {"image", "maps", "features", "pixels"}
+    kept = {"image", *(output.name for output in graph.output)}
     renamed: dict[str, str] = {"": ""}
 
     def rename(value: str) -> str:
@@ -157,16 +189,41 @@ def export(spec: BackboneSpec, create_kwargs: Mapping[str, str]) -> bytes:
     """
     network = make_network(spec, create_kwargs)
     outputs = ["maps", "features", *(["pixels"] if isinstance(network, LesionFinder) else [])]
+    return write_graph(network, MapsAndFeatures(network), outputs, max(96, spec.min_size))
+
+
+def export_segmenter() -> bytes:
+    """Return the ONNX file of the liver segmenter, its weights left out."""
+    network = LiverUnet()
+    return write_graph(network, Logits(network), ["logits"], 96)
+
+
+AXES = {"maps": ("rows", "columns"), "features": (), "pixels": ("height", "width")}
+"""Names of an output's free axes after the first."""
+
+
+def write_graph(network: nn.Module, asked: nn.Module, outputs: list[str], size: int) -> bytes:
+    """Return the ONNX file of a network.
+
+    Args:
+        network: whose arrays are left out.
+        asked: holds it as `network`, and gives the outputs.
+        outputs: their names.
+        size: side in pixels of the image it is traced with.
+    """
     same = replace_same_padding(network)
     with torch.no_grad():  # the exporter merges arrays of equal content into one
         for number, array in enumerate([*network.parameters(), *network.buffers()]):
             array.fill_(number)
     stream = io.BytesIO()
-    size = max(96, spec.min_size)
+    axes = {
+        name: {0: "n", **dict(enumerate(AXES.get(name, ("rows", "columns")), 2))}
+        for name in outputs
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            MapsAndFeatures(network).eval(),
+            asked.eval(),
             (torch.zeros(2, 3, size, size),),
             stream,
             dynamo=False,  # the newer exporter takes minutes and wraps every operator
@@ -175,14 +232,9 @@ def export(spec: BackboneSpec, create_kwargs: Mapping[str, str]) -> bytes:
             training=torch.onnx.TrainingMode.PRESERVE,  # EVAL would fuse BatchNorm away
             input_names=["image"],
             output_names=outputs,
-            dynamic_axes={
-                "image": {0: "n", 2: "height", 3: "width"},
-                "maps": {0: "n", 2: "rows", 3: "columns"},
-                "features": {0: "n"},
-                **({"pixels": {0: "n", 2: "height", 3: "width"}} if "pixels" in outputs else {}),
-            },
+            dynamic_axes={"image": {0: "n", 2: "height", 3: "width"}, **axes},
         )
-    model = strip(onnx.load_from_string(stream.getvalue()), same)
+    model = strip(with_joined_constants(onnx.load_from_string(stream.getvalue())), same)
     return model.SerializeToString(deterministic=True)
 
 
@@ -192,6 +244,12 @@ def graphs_of(spec: BackboneSpec) -> dict[str, Mapping[str, str]]:
     return {spec.graph_name(way): way for way in ways}
 
 
+def write(folder: Path, name: str, content: bytes) -> None:
+    """Write a graph and say how large it is."""
+    (folder / f"{name}.onnx").write_bytes(content)
+    sys.stdout.write(f"{name}.onnx  {len(content):,} bytes\n")
+
+
 def main() -> int:
     """Write the graphs that are asked for, or all of them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -199,12 +257,13 @@ def main() -> int:
     parser.add_argument("--to", type=Path, default=GRAPHS, help="folder to write to")
     arguments = parser.parse_args()
     arguments.to.mkdir(parents=True, exist_ok=True)
-    for name in arguments.names or BACKBONES:
+    for name in arguments.names or [*BACKBONES, "liver_unet"]:
+        if name == "liver_unet":
+            write(arguments.to, name, export_segmenter())
+            continue
         spec = BACKBONES.get(name)
         for graph, create_kwargs in graphs_of(spec).items():
-            content = export(spec, create_kwargs)
-            (arguments.to / f"{graph}.onnx").write_bytes(content)
-            sys.stdout.write(f"{graph}.onnx  {len(content):,} bytes\n")
+            write(arguments.to, graph, export(spec, create_kwargs))
     return 0
 
 

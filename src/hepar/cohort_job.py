@@ -106,6 +106,8 @@ def prepare(
         manifest = _say_recipe(manifest, plans[0])
     if any(part.recipe.needs_mask for parts in plans for part in parts):
         manifest = _without_liver(manifest)
+        if configs[0].segment.model:
+            manifest = _without_outline(manifest, configs[0])
     return Cohort(manifest, _split(manifest, ledger, configs[0])), plans
 
 
@@ -147,7 +149,9 @@ def plan(manifest: Manifest, config: RunConfig) -> tuple[PlannedPart, ...]:
         weights = find_weights(name, config.backbone.weights)
         size = config.recipe.size or spec.input_size
         network = NetworkInput(size, weights.mean, weights.std)
-        parts.append(PlannedPart(spec, weights, make_recipe(config.recipe.name, manifest, network)))
+        outlined = bool(config.segment.model)
+        recipe = make_recipe(config.recipe.name, manifest, network, outlined=outlined)
+        parts.append(PlannedPart(spec, weights, recipe))
     return tuple(parts)
 
 
@@ -264,6 +268,33 @@ def _without_liver(manifest: Manifest) -> Manifest:
     message = f"{gone.total()} slices whose mask shows no liver are left out ({told})."
     LOG.info("%s", message)
     finding = Finding("left-out", "masks", message, "note")
+    return dataclasses.replace(manifest, samples=shown, findings=(*manifest.findings, finding))
+
+
+def _without_outline(manifest: Manifest, config: RunConfig) -> Manifest:
+    """Return the manifest without slices where nobody drew a liver and the segmenter finds none."""
+    from hepar.model import Outlines, read_segmenter
+
+    outlines = Outlines(manifest, read_segmenter(Path(config.segment.model)))
+    bare = {s.sample_id for s in manifest.samples if not s.mask or manifest.lesions_alone}
+    gone = {
+        sample.sample_id
+        for sample in manifest.samples
+        if sample.sample_id in bare and outlines.logits(sample).max() <= 0
+    }
+    if not gone:
+        return manifest
+    shown = tuple(s for s in manifest.samples if s.sample_id not in gone)
+    lost = sorted({s.label for s in manifest.samples} - {s.label for s in shown} - {""})
+    if lost:
+        raise IngestError(
+            f"segmenter {config.segment.model}: expected to find a liver in some slice of every "
+            f"label, found none in those of {', '.join(lost)}. Look at its outlines with `hepar "
+            "segment apply`."
+        )
+    message = f"{len(gone)} slices where the segmenter finds no liver are left out."
+    LOG.info("%s", message)
+    finding = Finding("left-out", "outlines", message, "note")
     return dataclasses.replace(manifest, samples=shown, findings=(*manifest.findings, finding))
 
 

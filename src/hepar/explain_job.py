@@ -117,10 +117,10 @@ class _Cohort:
 
     def readers(self) -> list[InputReader]:
         """Return what reads the cohort for each network."""
-        from hepar.model import InputReader
-
-        manifest = self.job.cohort.manifest
-        return [InputReader(manifest, part.recipe, guess_liver=True) for part in self.bundle.parts]
+        return [
+            dataclasses.replace(self.job.reader(part.recipe, unseen=True), guess_liver=True)
+            for part in self.bundle.parts
+        ]
 
     @cached_property
     def networks(self) -> tuple[Network, ...]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hepar.backbone import Weights
-    from hepar.model import FoldModel
+    from hepar.evaluate import Predictions
+    from hepar.model import FoldModel, InputReader, Outlines
     from hepar.preprocess import Recipe
 
 __all__ = [
@@ -57,6 +59,44 @@ class Job:
     config: RunConfig
     cache: Path
 
+    @cached_property
+    def outlines(self) -> Outlines | None:
+        """The cohort's livers by the segmenter that was named; None for none."""
+        from hepar.model import Outlines, read_segmenter
+
+        if not self.config.segment.model:
+            return None
+        segmenter = read_segmenter(Path(self.config.segment.model))
+        return Outlines(self.cohort.manifest, segmenter, self.config.backbone.threads)
+
+    def reader(
+        self,
+        recipe: Recipe,
+        manifest: Manifest | None = None,
+        *,
+        unseen: bool = False,
+        views: int = 1,
+    ) -> InputReader:
+        """Return what reads samples for a network.
+
+        Args:
+            recipe: of the network.
+            manifest: the cohort's, or some of it; None for all.
+            unseen: see every patient as a new one is seen, by the segmenter where there is one.
+            views: of each sample.
+        """
+        from hepar.model import InputReader
+
+        return InputReader(
+            manifest or self.cohort.manifest,
+            recipe,
+            guess_liver=self.outlines is not None,
+            outlines=self.outlines,
+            drawn=not (unseen and self.outlines),
+            augment=self.config.augment,
+            views=views,
+        )
+
     @property
     def trains(self) -> bool:
         """Whether a network is trained."""
@@ -81,6 +121,7 @@ class Job:
             {k: v for k, v in config["head"].items() if k not in {"aggregate", "top_k"}},
             config["augment"] if self.trains or self.config.head.views > 1 else None,
             config["finetune"] if self.trains else None,
+            self.outlines and self.outlines.segmenter.key,
         ]
 
 
@@ -135,6 +176,7 @@ def _fit_work(job: Job) -> None:
         unit=manifest.unit,
         kinds=tuple(sorted({sample.kind for sample in manifest.samples})),
         provenance=provenance,
+        segmenter=job.outlines.segmenter.part if job.outlines else None,
         decision=Decision(config.head.aggregate, config.head.top_k),
     )
     write_bundle(folder / "bundle", bundle)
@@ -227,12 +269,12 @@ def plain_features(
     import numpy as np
 
     from hepar.backbone import Network
-    from hepar.model import InputReader, compute_features
+    from hepar.model import compute_features
 
     found = []
     for own, recipe in zip(weights, recipes or [part.recipe for part in job.parts], strict=True):
         network = Network.from_weights(own, job.config.backbone.threads)
-        reader = InputReader(manifest, recipe)
+        reader = job.reader(recipe, manifest)
         cache = job.cache / "features"
         rows = compute_features(network, reader, job.config.backbone, own.sha256, cache)[:, 0]
         found.append(rows)
@@ -244,11 +286,11 @@ def finder_features(job: Job) -> NDArray[np.float32]:
     import numpy as np
 
     from hepar.backbone import Network
-    from hepar.model import InputReader, read_bundle, read_folds
+    from hepar.model import read_bundle, read_folds
 
     folder, manifest = job.ledger.folder, job.cohort.manifest
     (part,) = (bundle := read_bundle(folder / "bundle")).parts
-    reader = InputReader(manifest, part.recipe)
+    reader = job.reader(part.recipe, unseen=True)
     models = read_folds(folder / "folds.safetensors", bundle.labels)
     places = [job.cohort.split.of(sample).fold for sample in manifest.samples]
     features = np.zeros((len(manifest), part.backbone["feature_dim"]), np.float32)
@@ -273,19 +315,23 @@ def _fit_frozen(job: Job) -> tuple[Any, tuple[Any, ...], Any, tuple[FoldModel, .
 
     from hepar.backbone import Network
     from hepar.fit import cross_validate
-    from hepar.model import FoldModel, InputReader, Part, compute_features
+    from hepar.model import FoldModel, Part, compute_features
 
     config, manifest = job.config, job.cohort.manifest
-    features, parts = [], []
+    features, unseen, parts = [], [], []
+    nothing: set[int] = set()
     for planned in job.parts:
         network = Network.from_weights(planned.weights, config.backbone.threads)
-        reader = InputReader(
-            manifest, planned.recipe, augment=config.augment, views=config.head.views
-        )
-        sha256 = planned.weights.sha256
-        cache = job.cache / "features"
-        features.append(compute_features(network, reader, config.backbone, sha256, cache))
+        how = (config.backbone, planned.weights.sha256, job.cache / "features")
+        reader = job.reader(planned.recipe, views=config.head.views)
+        features.append(compute_features(network, reader, *how))
         _refuse_empty(reader)
+        if job.outlines and planned.recipe.needs_mask:
+            reader = job.reader(planned.recipe, unseen=True, views=config.head.views)
+            unseen.append(compute_features(network, reader, *how))
+            nothing |= reader.empty
+        else:
+            unseen.append(features[-1])
         parts.append(Part(planned.recipe, network.graph, network.arrays, planned.backbone))
     result = cross_validate(
         np.concatenate(features, axis=2),
@@ -293,38 +339,60 @@ def _fit_frozen(job: Job) -> tuple[Any, tuple[Any, ...], Any, tuple[FoldModel, .
         job.cohort.split,
         manifest.labels,
         config.head,
+        np.concatenate(unseen, axis=2) if job.outlines else None,
     )
+    predictions = _without_answer(job, result.predictions, nothing)
     folds = tuple(FoldModel(head) for head in result.fold_heads)
-    return result.predictions, tuple(parts), result.head, folds
+    return predictions, tuple(parts), result.head, folds
+
+
+def _without_answer(job: Job, scores: Predictions, rows: Collection[int]) -> Predictions:
+    """Return scores where slices in which no liver was found have the labels' frequencies."""
+    import numpy as np
+
+    from hepar.evaluate import decide as choose
+
+    if not rows:
+        return scores
+    LOG.warning("%d slices of left-out patients: the segmenter finds no liver", len(rows))
+    labels = job.cohort.manifest.labels
+    counts = [sum(s.label == label for s in job.cohort.manifest.samples) for label in labels]
+    probabilities = scores.probabilities.copy()
+    probabilities[sorted(rows)] = np.array(counts) / sum(counts)
+    return dataclasses.replace(
+        scores, probabilities=probabilities, predicted=choose(probabilities, labels.names)
+    )
 
 
 def _fit_lesions(job: Job) -> tuple[Any, tuple[Any, ...], Any, tuple[FoldModel, ...]]:
     """Return predictions, part, head and folds' models of a lesion finder."""
     from hepar.backbone import read_graph
     from hepar.fit import fit_finder
-    from hepar.model import InputReader, Part
+    from hepar.model import Part
 
     config, manifest = job.config, job.cohort.manifest
     (planned,) = job.parts
-    reader = InputReader(manifest, planned.recipe)
+    reader = job.reader(planned.recipe)
     weights = planned.weights
     part = Part(planned.recipe, read_graph(weights.graph), weights.arrays, planned.backbone)
     configs = (config.head, config.backbone)
-    found = fit_finder(part, reader, job.cohort.split, manifest.labels, configs)
+    unseen = job.reader(planned.recipe, unseen=True)
+    found = fit_finder(part, reader, job.cohort.split, manifest.labels, configs, unseen)
     _refuse_empty(reader)
-    return found.predictions, (found.part,), found.head, found.folds
+    predictions = _without_answer(job, found.predictions, unseen.empty)
+    return predictions, (found.part,), found.head, found.folds
 
 
 def _train(job: Job) -> tuple[Any, tuple[Any, ...], Any, tuple[FoldModel, ...]]:
     """Return predictions, part, head and folds' models of a network trained behind its boundary."""
     from hepar.backbone import read_graph
     from hepar.fit import fine_tune, write_history
-    from hepar.model import InputReader, Part
+    from hepar.model import Part
 
     config, manifest = job.config, job.cohort.manifest
     (planned,) = job.parts
     views = max(config.augment.views, config.head.views)
-    reader = InputReader(manifest, planned.recipe, augment=config.augment, views=views)
+    reader = job.reader(planned.recipe, views=views)
     graph = read_graph(planned.weights.graph)
     backbone = {**planned.backbone, "freeze": config.finetune.freeze}
     part = Part(planned.recipe, graph, planned.weights.arrays, backbone)

@@ -87,9 +87,10 @@ def _write_record(source: Path, ledger: Ledger, config: RunConfig) -> None:
 def _anywhere(config: RunConfig) -> dict[str, Any]:
     """Return settings by stage that mean the same in any working directory."""
     values = dataclasses.asdict(config)
-    for stage, key in (("ingest", "labels_csv"), ("backbone", "weights")):
+    paths = (("ingest", "labels_csv"), ("backbone", "weights"), ("segment", "model"))
+    for stage, key in paths:
         path = Path(values[stage][key])
-        if values[stage][key] and path.is_file():
+        if values[stage][key] and path.exists():
             values[stage][key] = path.resolve().as_posix()
     return values
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from hepar.backbone import BACKBONES, find_weights
@@ -13,6 +14,7 @@ from hepar.errors import BackboneError, ConfigError
 from hepar.explain import METHODS
 from hepar.fit import HEAD_KINDS, needs_training
 from hepar.ingest import check_config
+from hepar.model import read_segmenter
 from hepar.preprocess import RECIPES
 from hepar.registry import nearest
 
@@ -36,6 +38,12 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "split.folds": (2, math.inf),
     "split.test": (0, 0.9),
     "split.seed": (0, 2**32 - 1),
+    "segment.folds": (2, math.inf),
+    "segment.size": (64, 1024),
+    "segment.steps": (1, math.inf),
+    "segment.batch": (1, math.inf),
+    "segment.learning_rate": (1e-12, 10),
+    "segment.seed": (0, 2**32 - 1),
     "recipe.size": (0, 4096),
     "backbone.batch": (1, math.inf),
     "backbone.workers": (0, 1024),
@@ -86,9 +94,13 @@ def check(config: RunConfig, *, networks: bool = True) -> None:
         _check_number(name, _value(values, name), *bounds)
     if not all(width >= 1 for width in config.finetune.hidden):
         raise ConfigError(f"finetune.hidden: expected 1 or more, got {config.finetune.hidden}.")
+    if config.segment.size % 32:
+        raise ConfigError(f"segment.size: expected a multiple of 32, got {config.segment.size}.")
     check_config(config.ingest)
     if config.recipe.name != "auto":
         RECIPES.get(config.recipe.name)
+    if config.segment.model:
+        read_segmenter(Path(config.segment.model))
     if networks:
         _check_networks(config)
 

@@ -39,6 +39,10 @@ def run(
     source: Source,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run; resumes if it exists.")],
     labels: Labels = None,
+    segmenter: Annotated[
+        str | None,
+        typer.Option(help="Folder of `hepar segment fit`: outlines livers nobody has drawn."),
+    ] = None,
     preset: Annotated[
         str, typer.Option(help="paper, best (head first, then the last stage), or scratch.")
     ] = "",
@@ -105,6 +109,7 @@ def run(
         ingest__label_order=label_order,
         ingest__flip_vertical=flip_vertical,
         ingest__allow_gaps=allow_gaps,
+        segment__model=segmenter,
         recipe__name=recipe,
         backbone__name=backbone,
         backbone__weights=weights,

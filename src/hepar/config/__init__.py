@@ -15,6 +15,7 @@ from hepar.config.stages import (
     IngestConfig,
     RecipeConfig,
     RunConfig,
+    SegmentConfig,
     SplitConfig,
 )
 
@@ -33,6 +34,7 @@ __all__ = [
     "IngestConfig",
     "RecipeConfig",
     "RunConfig",
+    "SegmentConfig",
     "SplitConfig",
     "config_from",
     "describe_settings",

@@ -19,6 +19,7 @@ __all__ = [
     "IngestConfig",
     "RecipeConfig",
     "RunConfig",
+    "SegmentConfig",
     "SplitConfig",
 ]
 
@@ -72,6 +73,30 @@ class SplitConfig:
     seed: int = 0
     column: str = ""
     unit: str = "patient"
+
+
+@dataclass(frozen=True)
+class SegmentConfig:
+    """Who outlines the liver where nobody has drawn it, and how that is taught.
+
+    Attributes:
+        model: folder of a segmenter that `hepar segment fit` wrote; "" for none: then a rule
+            guesses the liver of new patients.
+        folds: of patients, each outlined by a segmenter that never saw them.
+        size: side of the square network input in pixels, a multiple of 32.
+        steps: of training.
+        batch: slices a step.
+        learning_rate: the highest, of one cycle.
+        seed: of the first weights, the drawn slices and their views.
+    """
+
+    model: str = ""
+    folds: int = 5
+    size: int = 160
+    steps: int = 500
+    batch: int = 16
+    learning_rate: float = 1e-3
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -315,6 +340,7 @@ class RunConfig:
 
     ingest: IngestConfig = field(default_factory=IngestConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
+    segment: SegmentConfig = field(default_factory=SegmentConfig)
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)

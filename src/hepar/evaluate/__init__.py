@@ -38,6 +38,7 @@ from hepar.evaluate.operating_point import (
     operating_point_from_json,
     predictive_values,
 )
+from hepar.evaluate.overlap import Overlap, measure_overlap
 from hepar.evaluate.paired import (
     Difference,
     compare_all,
@@ -79,6 +80,7 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "OperatingPoint",
+    "Overlap",
     "Predictions",
     "ReliabilityCurve",
     "Undefined",
@@ -108,6 +110,7 @@ __all__ = [
     "measure_conformal",
     "measure_curves",
     "measure_operating_point",
+    "measure_overlap",
     "measure_subgroups",
     "measure_trust",
     "operating_point_from_json",

@@ -6,6 +6,7 @@ from hepar.explain.localisation import Aim, measure_aim
 from hepar.explain.look import OCCLUSION, Cells, Evidence, Look, Model, look_at
 from hepar.explain.neighbours import nearest_patients
 from hepar.explain.overlay import (
+    draw_contours,
     draw_heat,
     draw_outlines,
     draw_scale,
@@ -26,6 +27,7 @@ __all__ = [
     "Look",
     "Model",
     "check_map",
+    "draw_contours",
     "draw_heat",
     "draw_outlines",
     "draw_scale",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hepar.data import LESION, Slice
 
 __all__ = [
+    "draw_contours",
     "draw_heat",
     "draw_outlines",
     "draw_scale",
@@ -54,6 +55,24 @@ def lesion_outlines(image: Slice, side: int) -> list[NDArray[np.int32]]:
         np.asarray(lesion, np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
     )
     return [np.asarray(outline, np.int32) for outline in found]
+
+
+def draw_contours(picture: Picture, regions: Sequence[NDArray[np.bool_]], side: int) -> Picture:
+    """Return a picture in colour with the edges of two regions: the first blue, then orange.
+
+    Args:
+        picture: (side, side) from `grey_picture`.
+        regions: (y, x) on the slice's own pixels.
+        side: of the picture.
+    """
+    drawn = in_colour(picture).copy()
+    for region, colour in zip(regions, (_SKY, _ORANGE), strict=True):
+        small = _squared(region.astype(np.uint8), side, cv2.INTER_NEAREST)
+        edges, _ = cv2.findContours(
+            np.asarray(small, np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+        )
+        cv2.drawContours(drawn, edges, -1, colour, 1, cv2.LINE_AA)
+    return drawn
 
 
 def draw_outlines(

@@ -61,6 +61,7 @@ def cross_validate(
     split: Split,
     labels: LabelSet,
     config: HeadConfig,
+    unseen: NDArray[np.float32] | None = None,
 ) -> CrossValidation:
     """Fit a head per fold and one on all train patients, and predict every sample once.
 
@@ -72,6 +73,8 @@ def cross_validate(
         split: places every patient.
         labels: the label set.
         config: kind of head, candidates, inner folds.
+        unseen: features of the samples as a new patient's would be, to predict from; None for the
+            same.
 
     Returns:
         Predictions in the order of `samples`, and the final head.
@@ -84,6 +87,7 @@ def cross_validate(
     from threadpoolctl import threadpool_limits
 
     seen = features if features.ndim == 3 else features[:, np.newaxis]
+    new = seen if unseen is None else unseen
     places = [split.of(sample) for sample in samples]
     fold = np.array([-1 if place.fold is None else place.fold for place in places])
     codes = np.array([labels.index(sample.label) for sample in samples])
@@ -110,7 +114,7 @@ def cross_validate(
         ):
             out = np.flatnonzero(fold == held_out)
             if len(out):
-                probabilities[out] = mean_over_views(head, seen[out])
+                probabilities[out] = mean_over_views(head, new[out])
             heads.append(head)
     predictions = to_predictions(samples, split, labels, probabilities)
     return CrossValidation(predictions, heads[-1], tuple(heads[:-1]))

@@ -24,6 +24,7 @@ class Tail:
         arrays: initializer name -> array; those of the tail are copied.
         freeze_norm: BatchNorm keeps its running statistics, in training too.
         device: where to compute.
+        output: the value of the graph that is asked for.
     """
 
     def __init__(
@@ -33,8 +34,10 @@ class Tail:
         *,
         freeze_norm: bool = False,
         device: str = "cpu",
+        output: str = "features",
     ) -> None:
         self.cut = cut
+        self.output = output
         self.freeze_norm = freeze_norm
         self.device = device
         self.values: dict[str, Tensor] = {}
@@ -50,7 +53,7 @@ class Tail:
         return {k: v for k, v in self.values.items() if k not in self.cut.buffers}
 
     def __call__(self, boundary: Tensor, *, training: bool) -> Tensor:
-        """Return pooled features (n, d) from values at the boundary (n, ...)."""
+        """Return the output, pooled features (n, d) say, from values at the boundary (n, ...)."""
         if boundary.ndim == 4:
             boundary = boundary.contiguous(memory_format=torch.channels_last)
         known: dict[str, Any] = {**self.values, self.cut.boundary: boundary}
@@ -62,8 +65,8 @@ class Tail:
                 if node.kind == "BatchNormalization"
                 else _OPERATIONS[node.kind](node, inputs)
             )
-        features: Tensor = known["features"]
-        return features
+        value: Tensor = known[self.output]
+        return value
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Return the trained arrays by name, contiguous."""
@@ -134,6 +137,13 @@ def _mean_pool(node: Node, inputs: list[Any]) -> Tensor:
     )
 
 
+def _enlarge(node: Node, inputs: list[Any]) -> Tensor:
+    if node.attributes["mode"] != b"nearest":
+        raise NotImplementedError(f"{node.kind} with mode {node.attributes['mode']}")
+    *_, scales = inputs
+    return F.interpolate(inputs[0], scale_factor=[float(s) for s in scales[2:]], mode="nearest")
+
+
 _OPERATIONS: dict[str, Operation] = {
     "Constant": lambda node, _: node.attributes["value"],
     "Conv": _conv,
@@ -149,6 +159,7 @@ _OPERATIONS: dict[str, Operation] = {
         [int(axis) for axis in x[1]], keepdim=bool(node.attributes["keepdims"])
     ),
     "GlobalAveragePool": lambda _, x: x[0].mean((2, 3), keepdim=True),
+    "Resize": _enlarge,
     "Flatten": lambda node, x: x[0].flatten(node.attributes["axis"]),
 }
 """With BatchNormalization, every ONNX operator that the catalog's networks are made of."""

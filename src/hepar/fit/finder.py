@@ -71,6 +71,7 @@ def fit_finder(
     split: Split,
     labels: LabelSet,
     configs: tuple[HeadConfig, BackboneConfig],
+    unseen: InputReader,
 ) -> Found:
     """Teach a finder per fold and one on all train patients, and predict every sample once.
 
@@ -85,11 +86,13 @@ def fit_finder(
         split: places every patient.
         labels: the label set.
         configs: of the head, and of reading and running.
+        unseen: of the cohort as new patients are seen, to predict from.
 
     Raises:
         FitError: masks show no lesions, or lesions of more than four labels.
     """
-    return _Folds(part, _read(part, reader, labels, configs[1]), split, labels, configs).run()
+    cohort = _read(part, reader, labels, configs[1])
+    return _Folds(part, cohort, split, labels, configs, unseen).run()
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,6 +198,7 @@ class _Folds:
     split: Split
     labels: LabelSet
     configs: tuple[HeadConfig, BackboneConfig]
+    unseen: InputReader
 
     def run(self) -> Found:
         samples = self.cohort.reader.manifest.samples
@@ -207,7 +211,7 @@ class _Folds:
             out = np.flatnonzero(folds == fold)
             arrays, head = self._fit(train)
             if len(out):
-                probabilities[out] = head.probabilities(self._features(arrays, out))
+                probabilities[out] = head.probabilities(self._features(arrays, out, new=True))
             models.append(FoldModel(head, arrays))
         final = models[-1]
         weights = {**self.part.weights, **final.weights}
@@ -247,12 +251,23 @@ class _Folds:
         own = np.isin(self.cohort.sample, rows)
         return teach(self.cohort.values[own], self.cohort.codes[own], len(self.cohort.lesions))
 
-    def _features(self, arrays: Mapping[str, Floats], rows: Sequence[int] | Ints) -> Floats:
+    def _features(
+        self, arrays: Mapping[str, Floats], rows: Sequence[int] | Ints, *, new: bool = False
+    ) -> Floats:
+        """Return features (m, d); of slices as new patients' are seen, where `new`."""
         network = Network(self._graph, {**self.part.weights, **arrays}, self.configs[1].threads)
         batch = self.configs[1].batch
         chosen = [int(row) for row in rows]
         batches = [chosen[at : at + batch] for at in range(0, len(chosen), batch)]
-        return np.concatenate([network.features(self.cohort.inputs(own)) for own in batches])
+        same = self.unseen.drawn
+        return np.concatenate(
+            [
+                network.features(
+                    np.stack(self.unseen(own)) if new and not same else self.cohort.inputs(own)
+                )
+                for own in batches
+            ]
+        )
 
 
 def teach(values: Floats, codes: Ints, n_lesions: int) -> dict[str, Floats]:

@@ -23,6 +23,7 @@ from hepar.model.gate_inputs import (
 from hepar.model.head import HEADS, DenseHead, Head, LinearHead, softmax
 from hepar.model.inputs import InputReader, compute_features, sample_key
 from hepar.model.predictor import Answer, Predictor, load_predictor, mean_over_views
+from hepar.model.segmenter import Outlines, Segmenter, read_segmenter, write_segmenter
 from hepar.model.slope import Slope
 from hepar.model.svm_head import SvmHead
 
@@ -38,9 +39,11 @@ __all__ = [
     "InputReader",
     "LinearHead",
     "Member",
+    "Outlines",
     "Part",
     "PatientAnswer",
     "Predictor",
+    "Segmenter",
     "Slope",
     "StackHead",
     "SvmHead",
@@ -57,6 +60,7 @@ __all__ = [
     "mean_over_views",
     "read_bundle",
     "read_folds",
+    "read_segmenter",
     "sample_key",
     "softmax",
     "write_answers",
@@ -65,4 +69,5 @@ __all__ = [
     "write_folds",
     "write_gate",
     "write_map_scale",
+    "write_segmenter",
 ]

@@ -15,27 +15,24 @@ from numpy.typing import NDArray
 
 from hepar.config import AugmentConfig
 from hepar.data import LabelSet, Unit
-from hepar.errors import BundleError, DataError, HeparError
+from hepar.errors import BundleError, HeparError
 from hepar.model.decision import Decision, decision_from_json
 from hepar.model.gate import Gate, gate_from_document, gate_to_document
 from hepar.model.head import Head, head_from_document, head_to_document
+from hepar.model.sealed import check_files, read_sealed, seal
 from hepar.preprocess import Recipe, recipe_from_json
-from hepar.provenance import (
-    digest,
-    read_artefact,
-    sha256_file,
-    write_artefact,
-    write_atomic,
-)
+from hepar.provenance import sha256_file, write_artefact, write_atomic
 
 __all__ = [
     "Bundle",
     "Part",
     "read_bundle",
+    "read_part",
     "write_bundle",
     "write_decision",
     "write_gate",
     "write_map_scale",
+    "write_part",
 ]
 
 _GATE = ("gate.json", "gate.safetensors")
@@ -75,6 +72,7 @@ class Bundle:
         decision: from the head's scores to answers.
         gate: refuses what the model was not made for; None for none.
         map_scale: log-odds that heat maps show in full colour; None where none was learned.
+        segmenter: outlines the liver where nobody has drawn it; None leaves that to a rule.
     """
 
     labels: LabelSet
@@ -88,11 +86,29 @@ class Bundle:
     decision: Decision = field(default_factory=Decision)
     gate: Gate | None = None
     map_scale: float | None = None
+    segmenter: Part | None = None
 
 
-def _seal(document: Mapping[str, Any]) -> str:
-    unsealed = {"seal", "kind", "schema_version"}
-    return digest({key: value for key, value in document.items() if key not in unsealed})
+def write_part(room: Path, name: str, part: Part) -> dict[str, Any]:
+    """Write a network's graph and weights under a name, and return what a document says of it."""
+    from safetensors.numpy import save
+
+    write_atomic(room / f"graph-{name}.onnx", part.graph)
+    arrays = {key: np.ascontiguousarray(value) for key, value in part.weights.items()}
+    write_atomic(room / f"weights-{name}.safetensors", save(arrays))
+    return {"recipe": part.recipe.to_json(), "backbone": dict(part.backbone)}
+
+
+def read_part(room: Path, name: str, document: Mapping[str, Any]) -> Part:
+    """Return a network that `write_part` wrote and described."""
+    from safetensors.numpy import load
+
+    return Part(
+        recipe_from_json(document["recipe"]),
+        (room / f"graph-{name}.onnx").read_bytes(),
+        load((room / f"weights-{name}.safetensors").read_bytes()),
+        document["backbone"],
+    )
 
 
 def write_bundle(folder: Path, bundle: Bundle) -> None:
@@ -116,16 +132,14 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
         room = Path(name) / "bundle"
         room.mkdir()
-        for number, part in enumerate(bundle.parts):
-            write_atomic(room / f"graph-{number}.onnx", part.graph)
-            arrays = {key: np.ascontiguousarray(value) for key, value in part.weights.items()}
-            write_atomic(room / f"weights-{number}.safetensors", save(arrays))
+        parts = [write_part(room, str(i), part) for i, part in enumerate(bundle.parts)]
+        outliner = bundle.segmenter and write_part(room, "segmenter", bundle.segmenter)
         head, arrays = head_to_document(bundle.head)
         write_atomic(room / "head.safetensors", save(arrays))
-        parts = [{"recipe": p.recipe.to_json(), "backbone": dict(p.backbone)} for p in bundle.parts]
         content: dict[str, Any] = {
             "labels": list(bundle.labels),
             "parts": parts,
+            "segmenter": outliner,
             "head": head,
             "augment": dataclasses.asdict(bundle.augment),
             "views": bundle.views,
@@ -133,7 +147,7 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
             "kinds": list(bundle.kinds),
             "files": {path.name: sha256_file(path) for path in sorted(room.iterdir())},
         }
-        content["seal"] = _seal({**content, "provenance": dict(bundle.provenance)})
+        content["seal"] = seal({**content, "provenance": dict(bundle.provenance)})
         write_artefact(room / "bundle.json", "bundle", content, bundle.provenance)
         write_decision(room, bundle.decision, bundle.provenance)
         write_gate(room, bundle.gate, bundle.provenance)
@@ -154,19 +168,15 @@ def write_decision(folder: Path, decision: Decision, provenance: Mapping[str, An
         provenance: from `hepar.provenance.stamp`.
     """
     content = {**decision.to_json(), "bundle_sha256": sha256_file(folder / "bundle.json")}
-    content["seal"] = _seal({**content, "provenance": dict(provenance)})
+    content["seal"] = seal({**content, "provenance": dict(provenance)})
     write_artefact(folder / "decision.json", "decision", content, provenance)
 
 
 def _sealed(folder: Path, kind: str) -> dict[str, Any]:
     """Return a document that belongs to the bundle in a folder, as it was written."""
     path = folder / f"{kind}.json"
-    try:
-        document = read_artefact(path, kind)
-    except DataError as error:
-        raise BundleError(str(error)) from error
-    belongs = document.get("bundle_sha256") == sha256_file(folder / "bundle.json")
-    if document.get("seal") != _seal(document) or not belongs:
+    document = read_sealed(path, kind)
+    if document.get("bundle_sha256") != sha256_file(folder / "bundle.json"):
         raise BundleError(
             f"{path}: expected the file as written for this bundle, got another. "
             "Copy the bundle again from where it was made."
@@ -195,7 +205,7 @@ def write_gate(folder: Path, gate: Gate | None, provenance: Mapping[str, Any]) -
         "bundle_sha256": sha256_file(folder / "bundle.json"),
         "arrays_sha256": sha256_file(arrays),
     }
-    content["seal"] = _seal({**content, "provenance": dict(provenance)})
+    content["seal"] = seal({**content, "provenance": dict(provenance)})
     write_artefact(document, "gate", content, provenance)
 
 
@@ -215,7 +225,7 @@ def write_map_scale(folder: Path, scale: float | None, provenance: Mapping[str, 
         "scale": scale,
         "bundle_sha256": sha256_file(folder / "bundle.json"),
     }
-    content["seal"] = _seal({**content, "provenance": dict(provenance)})
+    content["seal"] = seal({**content, "provenance": dict(provenance)})
     write_artefact(path, "maps", content, provenance)
 
 
@@ -240,26 +250,10 @@ def _read_gate(folder: Path) -> Gate | None:
 
 def _verified(folder: Path) -> dict[str, Any]:
     """Return bundle.json after checking the seal and the hash of every file it names."""
-    document = read_artefact(folder / "bundle.json", "bundle")
-    if document.get("seal") != _seal(document):
-        raise BundleError(
-            f"{folder / 'bundle.json'}: expected the file as written, got one altered since. "
-            "Copy the bundle again from where it was made."
-        )
-    found = sorted(path.name for path in folder.iterdir())
-    later = [name for files in (_GATE, _MAPS) if files[0] in found for name in files]
-    expected = sorted([*document["files"], "bundle.json", "decision.json", *later])
-    if found != expected:
-        raise BundleError(
-            f"{folder}: expected the files {expected}, got {found}. "
-            "Copy the bundle again from where it was made."
-        )
-    for file, sha256 in document["files"].items():
-        if sha256_file(folder / file) != sha256:
-            raise BundleError(
-                f"{folder / file}: expected SHA-256 {sha256[:12]}..., got another; the file was "
-                "altered or cut short. Copy the bundle again from where it was made."
-            )
+    document = read_sealed(folder / "bundle.json", "bundle")
+    there = {path.name for path in folder.iterdir()}
+    later = [name for files in (_GATE, _MAPS) if files[0] in there for name in files]
+    check_files(folder, document["files"], ["bundle.json", "decision.json", *later])
     return document
 
 
@@ -278,23 +272,16 @@ def read_bundle(folder: Path) -> Bundle:
             f"{folder}: expected a bundle folder with bundle.json, got none. "
             "`hepar run` writes one to OUT/bundle."
         )
-    try:
-        document = _verified(folder)
-    except DataError as error:
-        raise BundleError(str(error)) from error
+    document = _verified(folder)
     labels = LabelSet(tuple(document["labels"]))
     try:
         return Bundle(
             labels=labels,
             parts=tuple(
-                Part(
-                    recipe_from_json(part["recipe"]),
-                    (folder / f"graph-{number}.onnx").read_bytes(),
-                    load((folder / f"weights-{number}.safetensors").read_bytes()),
-                    part["backbone"],
-                )
-                for number, part in enumerate(document["parts"])
+                read_part(folder, str(i), part) for i, part in enumerate(document["parts"])
             ),
+            segmenter=document.get("segmenter")
+            and read_part(folder, "segmenter", document["segmenter"]),
             head=head_from_document(
                 labels, document["head"], load((folder / "head.safetensors").read_bytes())
             ),

@@ -17,6 +17,7 @@ from hepar.config import AugmentConfig, BackboneConfig
 from hepar.data import LESION, Manifest, Sample, Slice
 from hepar.errors import RecipeError
 from hepar.ingest import read_slices
+from hepar.model.segmenter import Outlines
 from hepar.preprocess import Recipe, augment, draw_view, find_liver, measure_parenchyma
 from hepar.provenance import digest
 
@@ -49,16 +50,21 @@ class InputReader:
     Attributes:
         manifest: the cohort.
         recipe: from slice to network input.
-        guess_liver: where a mask is needed and none shows the liver, guess it by rule.
+        guess_liver: where a mask is needed and none shows the liver, outline it: by `outlines`, or
+            by a rule.
+        outlines: of the manifest's livers by a segmenter; None for none.
+        drawn: look at livers that somebody has drawn; False sees all as a new patient is seen.
         augment: what other views may look like.
         views: of each sample.
-        guessed: positions in the manifest whose liver was guessed.
+        guessed: positions in the manifest whose liver nobody has drawn.
         empty: positions whose slice shows no liver; their input is all zeros and means nothing.
     """
 
     manifest: Manifest
     recipe: Recipe
     guess_liver: bool = False
+    outlines: Outlines | None = None
+    drawn: bool = True
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     views: int = 1
     guessed: set[int] = field(default_factory=set)
@@ -68,6 +74,11 @@ class InputReader:
     def samples(self) -> list[str]:
         """SHA-256 of what decides each sample's pixels."""
         keys = [sample_key(self.manifest, sample) for sample in self.manifest.samples]
+        if self.outlines and self.recipe.needs_mask:
+            keys = [
+                digest(key, self.outlines.key(sample)) if self._is_guessed(sample) else key
+                for key, sample in zip(keys, self.manifest.samples, strict=True)
+            ]
         if not self.recipe.needs_parenchyma:
             return keys
         livers = [self.parenchyma[sample.patient_id] for sample in self.manifest.samples]
@@ -152,14 +163,24 @@ class InputReader:
                 raise RecipeError(f"sample {sample.sample_id}: {error}") from None
         return found
 
+    def _is_guessed(self, sample: Sample) -> bool:
+        """Return whether a liver is to be outlined here."""
+        drawn = self.drawn and sample.mask
+        return bool(
+            self.recipe.needs_mask
+            and self.guess_liver
+            and (not drawn or self.manifest.lesions_alone)
+        )
+
     def _with_liver(self, position: int) -> tuple[Slice, Slice]:
         """Return a slice as the recipe may see it, and with the lesions that its mask shows."""
         sample = self.manifest.samples[position]
         (image,) = read_slices(self.manifest, [sample])
-        unknown = not sample.mask or self.manifest.lesions_alone
-        if not (self.recipe.needs_mask and self.guess_liver and unknown):
+        if not self._is_guessed(sample):
             return image, image
-        seen = replace(image, mask=find_liver(image))
+        shape = image.pixels.shape[0], image.pixels.shape[1]
+        mask = self.outlines(sample, shape) if self.outlines else find_liver(image)
+        seen = replace(image, mask=mask)
         self.guessed.add(position)
         return seen, _with_lesions(seen, image.mask)
 

@@ -20,6 +20,7 @@ from hepar.model.gate import Gate
 from hepar.model.gate_inputs import judge_patients
 from hepar.model.head import Head
 from hepar.model.inputs import InputReader, compute_features
+from hepar.model.segmenter import Outlines, Segmenter
 from hepar.progress import LOG
 
 __all__ = ["Answer", "Predictor", "load_predictor", "mean_over_views"]
@@ -86,11 +87,14 @@ class Predictor:
     def readers(self, manifest: Manifest) -> list[InputReader]:
         """Return what reads new data for each network."""
         bundle = self.bundle
+        segmenter = bundle.segmenter
+        outlines = None if segmenter is None else Outlines(manifest, Segmenter(segmenter))
         return [
             InputReader(
                 manifest,
                 part.recipe,
                 guess_liver=True,
+                outlines=outlines,
                 augment=bundle.augment,
                 views=bundle.views,
             )
@@ -177,12 +181,19 @@ def _findings(
         )
     guessed = set().union(*(reader.guessed for reader in readers))
     if guessed:
+        told = f"{len(guessed)} of {n} slices have no liver mask; the liver was "
+        told += (
+            "outlined by the bundle's segmenter."
+            if bundle.segmenter
+            else "guessed by a rule that misses it on one slice in four. Name masks, or fit with a "
+            "segmenter, for an answer to trust."
+        )
         findings.append(
             Finding(
-                "liver-guessed",
+                "liver-outlined" if bundle.segmenter else "liver-guessed",
                 "all slices" if len(guessed) == n else f"{len(guessed)} of {n} slices",
-                f"{len(guessed)} of {n} slices have no liver mask; the liver was guessed by "
-                "a rule that misses it on one slice in four. Name masks for an answer to trust.",
+                told,
+                "note" if bundle.segmenter else "warning",
             )
         )
     if empty:

@@ -2,7 +2,8 @@
 
 from hepar.preprocess.augment import IDENTITY, Draw, augment, draw, draw_view
 from hepar.preprocess.liver_finder import find_liver
-from hepar.preprocess.parenchyma import measure_parenchyma
+from hepar.preprocess.outline import clean_logits, outline_of
+from hepar.preprocess.parenchyma import PICTURE_MM, measure_parenchyma
 from hepar.preprocess.recipe import (
     RECIPES,
     STEPS,
@@ -12,10 +13,11 @@ from hepar.preprocess.recipe import (
     recipe_from_json,
     write_recipe,
 )
-from hepar.preprocess.recipes import NetworkInput, make_recipe
+from hepar.preprocess.recipes import NetworkInput, make_recipe, segmenter_recipe
 
 __all__ = [
     "IDENTITY",
+    "PICTURE_MM",
     "RECIPES",
     "STEPS",
     "Draw",
@@ -23,12 +25,15 @@ __all__ = [
     "Recipe",
     "Step",
     "augment",
+    "clean_logits",
     "draw",
     "draw_view",
     "find_liver",
     "make_recipe",
     "measure_parenchyma",
+    "outline_of",
     "read_recipe",
     "recipe_from_json",
+    "segmenter_recipe",
     "write_recipe",
 ]

@@ -24,6 +24,7 @@ __all__ = [
     "LiverScale",
     "LiverSmooth",
     "PictureScale",
+    "SoftTissue",
     "Standardise",
 ]
 
@@ -102,6 +103,29 @@ class PictureScale:
         picture_only(image, "picture_scale")
         top = np.iinfo(image.pixels.dtype).max
         return replace(image, pixels=image.pixels.astype(np.float32) / np.float32(top))
+
+
+@STEPS.add("soft_tissue")
+@dataclass(frozen=True)
+class SoftTissue:
+    """Map soft tissue to 0-1, HU and pictures alike: a picture is taken to be windowed already.
+
+    Attributes:
+        level: centre in HU.
+        width: in HU, above 0.
+    """
+
+    level: float
+    width: float
+
+    def __post_init__(self) -> None:
+        _check_width(self.width)
+
+    def __call__(self, image: Slice) -> Slice:
+        """Return pixels (y, x) in 0-1."""
+        if image.kind == "picture":
+            return PictureScale()(image)
+        return HuWindow(self.level, self.width)(image)
 
 
 @STEPS.add("liver_scale")

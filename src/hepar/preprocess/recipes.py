@@ -19,12 +19,13 @@ from hepar.preprocess.intensity import (
     LiverScale,
     LiverSmooth,
     PictureScale,
+    SoftTissue,
     Standardise,
 )
 from hepar.preprocess.lesion_input import LesionInput
 from hepar.preprocess.recipe import RECIPES, Recipe, Step
 
-__all__ = ["NetworkInput", "make_recipe"]
+__all__ = ["NetworkInput", "make_recipe", "segmenter_recipe"]
 
 _FIELD_MM = 288.0
 """Side of what a lesion finder sees: the largest livers are some 250 mm wide."""
@@ -120,7 +121,15 @@ def _background(kind: Kind, network: NetworkInput) -> tuple[Step, ...]:
     return (PictureScale(), hidden, resize, Channels(), last)
 
 
-def make_recipe(name: str, manifest: Manifest, network: NetworkInput) -> Recipe:
+def segmenter_recipe(network: NetworkInput) -> Recipe:
+    """Return what a liver segmenter sees: the whole slice, HU and pictures alike."""
+    steps = (SoftTissue(50, 400), Resize(network.size), Channels(), network.standardise)
+    return Recipe("segmenter", steps)
+
+
+def make_recipe(
+    name: str, manifest: Manifest, network: NetworkInput, *, outlined: bool = False
+) -> Recipe:
     """Return the recipe called `name` for a cohort and a network.
 
     Args:
@@ -128,6 +137,7 @@ def make_recipe(name: str, manifest: Manifest, network: NetworkInput) -> Recipe:
             else "ct" for HU, else "picture".
         manifest: the cohort it will be applied to.
         network: input size, mean and std of the backbone.
+        outlined: a segmenter outlines the liver where nobody has drawn it.
 
     Returns:
         The recipe; its name is never "auto".
@@ -139,8 +149,8 @@ def make_recipe(name: str, manifest: Manifest, network: NetworkInput) -> Recipe:
     """
     kinds = sorted({sample.kind for sample in manifest.samples})
     if name == "auto":
-        outlined = manifest.has_masks and not manifest.lesions_alone
-        name = "liver" if outlined else "ct" if kinds == ["hu"] else "picture"
+        known = outlined or (manifest.has_masks and not manifest.lesions_alone)
+        name = "liver" if known else "ct" if kinds == ["hu"] else "picture"
     build = RECIPES.get(name)
     if len(kinds) > 1 and name not in {"liver", "lesion"}:
         raise RecipeError(
@@ -148,13 +158,15 @@ def make_recipe(name: str, manifest: Manifest, network: NetworkInput) -> Recipe:
             "Split the source, or give masks and use recipe 'liver'."
         )
     recipe = Recipe(name, build(kinds[0], network))
+    if not recipe.needs_mask or outlined:
+        return recipe
     bare = [sample.sample_id for sample in manifest.samples if not sample.mask]
-    if recipe.needs_mask and bare:
+    if bare:
         raise RecipeError(
             f"recipe {name!r}: expected a liver mask for every sample, got {len(bare)} without "
-            f"(first: {bare[0]}). Add masks, or use recipe 'ct' or 'picture'."
+            f"(first: {bare[0]}). Add masks, pass --segmenter, or use recipe 'ct' or 'picture'."
         )
-    if recipe.needs_mask and manifest.lesions_alone:
+    if manifest.lesions_alone:
         raise RecipeError(
             f"recipe {name!r}: expected masks that show the liver, got lesions alone. Say which "
             "value is liver with ingest.mask_values, or use recipe 'ct' or 'picture'."

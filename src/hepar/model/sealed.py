@@ -1,0 +1,58 @@
+"""Folders of files that belong together: a JSON that names them all, sealed by hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hepar.errors import BundleError, DataError
+from hepar.provenance import digest, read_artefact, sha256_file
+
+__all__ = ["check_files", "read_sealed", "seal"]
+
+_COPY = "Copy the bundle again from where it was made."
+
+
+def seal(document: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a document's content, its own seal apart."""
+    unsealed = {"seal", "kind", "schema_version"}
+    return digest({key: value for key, value in document.items() if key not in unsealed})
+
+
+def read_sealed(path: Path, kind: str) -> dict[str, Any]:
+    """Return a sealed document.
+
+    Raises:
+        BundleError: it is missing, of another kind, or altered since it was written.
+    """
+    try:
+        document = read_artefact(path, kind)
+    except DataError as error:
+        raise BundleError(str(error)) from error
+    if document.get("seal") != seal(document):
+        raise BundleError(f"{path}: expected the file as written, got one altered since. {_COPY}")
+    return document
+
+
+def check_files(folder: Path, hashes: Mapping[str, str], more: Iterable[str]) -> None:
+    """Refuse a folder that does not hold exactly the files that it should.
+
+    Args:
+        folder: of the bundle.
+        hashes: file -> SHA-256.
+        more: files that are sealed otherwise.
+
+    Raises:
+        BundleError: a file is missing, added, altered or cut short.
+    """
+    found = sorted(path.name for path in folder.iterdir())
+    expected = sorted([*hashes, *more])
+    if found != expected:
+        raise BundleError(f"{folder}: expected the files {expected}, got {found}. {_COPY}")
+    for file, sha256 in hashes.items():
+        if sha256_file(folder / file) != sha256:
+            raise BundleError(
+                f"{folder / file}: expected SHA-256 {sha256[:12]}..., got another; the file was "
+                f"altered or cut short. {_COPY}"
+            )
