@@ -53,12 +53,14 @@ class MapsAndFeatures(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return maps (n, c, h, w) and features (n, c) of images (n, 3, h, w).
 
-        A lesion finder answers what it knows of each pixel, too: it is trained on that.
+        A lesion finder answers what it knows of each pixel, too: it is trained on that; and how
+        likely each is a lesion.
         """
         if isinstance(self.network, LesionFinder):
             pixels = self.network.pixels(image)
+            likely = self.network.likely(image, pixels)
             maps = self.network.maps(image, pixels)
-            return maps, maps.mean((2, 3)), pixels
+            return maps, maps.mean((2, 3)), pixels, likely
         maps = self.network.forward_features(image)
         return maps, nn.functional.adaptive_avg_pool2d(maps, 1).flatten(1)
 
@@ -188,7 +190,11 @@ def export(spec: BackboneSpec, create_kwargs: Mapping[str, str]) -> bytes:
         create_kwargs: of `timm.create_model`.
     """
     network = make_network(spec, create_kwargs)
-    outputs = ["maps", "features", *(["pixels"] if isinstance(network, LesionFinder) else [])]
+    outputs = [
+        "maps",
+        "features",
+        *(["pixels", "likely"] if isinstance(network, LesionFinder) else []),
+    ]
     return write_graph(network, MapsAndFeatures(network), outputs, max(96, spec.min_size))
 
 
@@ -198,7 +204,12 @@ def export_segmenter() -> bytes:
     return write_graph(network, Logits(network), ["logits"], 96)
 
 
-AXES = {"maps": ("rows", "columns"), "features": (), "pixels": ("height", "width")}
+AXES = {
+    "maps": ("rows", "columns"),
+    "features": (),
+    "pixels": ("height", "width"),
+    "likely": ("height", "width"),
+}
 """Names of an output's free axes after the first."""
 
 

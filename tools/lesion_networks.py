@@ -98,13 +98,17 @@ class LesionFinder(nn.Module):
 
     def maps(self, image: Tensor, pixels: Tensor) -> Tensor:
         """Return the maps from what is known of each pixel."""
+        smooth = self.likely(image, pixels)
+        return torch.cat([top_maps(smooth, top) for top in TOPS], 1)
+
+    def likely(self, image: Tensor, pixels: Tensor) -> Tensor:
+        """Return how likely each pixel is a lesion of each label (n, labels, h, w)."""
         liver = image[:, 1:2]
         hidden = self.layer1(pixels).relu()
         hidden = self.layer2(hidden).relu()
         likely = self.layer3(hidden).softmax(1)[:, 1:]
         inside = (image[:, 2:] > NEAR_EDGE).to(image.dtype)
-        smooth = relative(likely, liver, 2.0) * inside
-        return torch.cat([top_maps(smooth, top) for top in TOPS], 1)
+        return relative(likely, liver, 2.0) * inside
 
 
 class Scale(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from hepar.backbone import Weights
+    from hepar.backbone import Network, Weights
     from hepar.evaluate import Predictions
     from hepar.model import FoldModel, InputReader, Outlines
     from hepar.preprocess import Recipe
@@ -34,6 +34,7 @@ __all__ = [
     "Job",
     "decide",
     "finder_features",
+    "finders",
     "fit",
     "guard",
     "plain_features",
@@ -281,28 +282,33 @@ def plain_features(
     return np.concatenate(found, axis=1)
 
 
+def finders(job: Job) -> Iterator[tuple[Network, InputReader, list[int]]]:
+    """Yield each lesion finder with what reads for it, and the rows of patients it never saw."""
+    from hepar.backbone import Network
+    from hepar.model import read_bundle, read_folds
+
+    folder, samples = job.ledger.folder, job.cohort.manifest.samples
+    (part,) = (bundle := read_bundle(folder / "bundle")).parts
+    reader = job.reader(part.recipe, unseen=True)
+    models = read_folds(folder / "folds.safetensors", bundle.labels)
+    places = [job.cohort.split.of(sample).fold for sample in samples]
+    for fold in sorted(set(places), key=lambda fold: -1 if fold is None else fold):
+        trained = {} if fold is None else models[fold].weights
+        network = Network(part.graph, {**part.weights, **trained}, job.config.backbone.threads)
+        yield network, reader, [i for i, place in enumerate(places) if place == fold]
+
+
 def finder_features(job: Job) -> NDArray[np.float32]:
     """Return features (n, d) of every slice by a lesion finder that never saw its patient."""
     import numpy as np
 
-    from hepar.backbone import Network
-    from hepar.model import read_bundle, read_folds
-
-    folder, manifest = job.ledger.folder, job.cohort.manifest
-    (part,) = (bundle := read_bundle(folder / "bundle")).parts
-    reader = job.reader(part.recipe, unseen=True)
-    models = read_folds(folder / "folds.safetensors", bundle.labels)
-    places = [job.cohort.split.of(sample).fold for sample in manifest.samples]
-    features = np.zeros((len(manifest), part.backbone["feature_dim"]), np.float32)
+    found: dict[int, NDArray[np.float32]] = {}
     batch = job.config.backbone.batch
-    for fold in set(places):
-        rows = [i for i, place in enumerate(places) if place == fold]
-        trained = {} if fold is None else models[fold].weights
-        network = Network(part.graph, {**part.weights, **trained}, job.config.backbone.threads)
+    for network, reader, rows in finders(job):
         for at in range(0, len(rows), batch):
             own = rows[at : at + batch]
-            features[own] = network.features(np.stack(reader(own)))
-    return features
+            found.update(zip(own, network.features(np.stack(reader(own))), strict=True))
+    return np.stack([found[row] for row in range(len(found))])
 
 
 def _sha256(ledger: Ledger) -> str:

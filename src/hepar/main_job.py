@@ -18,6 +18,7 @@ from hepar.explain_job import explain_model
 from hepar.fit.workers import barrier, rank
 from hepar.fit_job import Job, decide, fit, guard, write_recipes
 from hepar.ledger import Ledger
+from hepar.lesions_job import search_model
 from hepar.preprocess import read_recipe
 from hepar.provenance import package_version, sha256_file, stamp, write_artefact
 from hepar.settings import check
@@ -125,6 +126,7 @@ def fit_model(
     evaluate_model(ledger, config)
     trust_model(cohort.manifest, ledger, config)
     control_model(job)
+    search_model(job)
     explain_model(job)
     return report_model(cohort, [part.backbone for part in parts], ledger, config)
 
@@ -203,7 +205,7 @@ def report_model(
         write_report(folder)
 
     names = ["manifest.csv", "split.json", "recipe.json", "evaluation.json", "predictions.csv"]
-    later = ("audit.json", "trust.json", "controls.json", "explanations.json")
+    later = ("audit.json", "trust.json", "controls.json", "lesions.json", "explanations.json")
     names += [name for name in later if (folder / name).is_file()]
     inputs = [hash_files(ledger, *names), settings, backbone, warnings]
     ledger.stage("report", inputs, ["run.json", *DOCUMENTS, "report.html"], work)

@@ -35,6 +35,7 @@ class IngestConfig:
         patients_unknown: go on without patient ids, with image-level folds, and say so everywhere.
         label_order: labels in order of severity, comma-separated; "" to infer it.
         label_column: name of the label column in a table.
+        series_column: name of the column that tells a patient's series apart in a table.
         mask_values: such as "liver=127,lesion=255"; "" to infer them from the masks.
         flip_vertical: pictures are stored upside down.
         allow_gaps: accept a series with missing or unevenly spaced slices.
@@ -47,6 +48,7 @@ class IngestConfig:
     patients_unknown: bool = False
     label_order: str = ""
     label_column: str = "label"
+    series_column: str = "series_id"
     mask_values: str = ""
     flip_vertical: bool = False
     allow_gaps: bool = False

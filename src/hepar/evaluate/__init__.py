@@ -29,6 +29,7 @@ from hepar.evaluate.evaluation import (
     write_evaluation,
 )
 from hepar.evaluate.intervals import Estimate, Undefined, estimate, wilson
+from hepar.evaluate.lesions import Search, froc, search_series, sensitivity_at
 from hepar.evaluate.metrics import METRICS, count_by_patient
 from hepar.evaluate.net_benefit import DECISION_THRESHOLDS, decision_curve
 from hepar.evaluate.operating_point import (
@@ -83,6 +84,7 @@ __all__ = [
     "Overlap",
     "Predictions",
     "ReliabilityCurve",
+    "Search",
     "Undefined",
     "aggregate",
     "apply_temperature",
@@ -103,6 +105,7 @@ __all__ = [
     "fit_calibrator",
     "fit_conformal",
     "fit_temperature",
+    "froc",
     "headline",
     "holm",
     "mcnemar",
@@ -123,6 +126,8 @@ __all__ = [
     "reliability_curve",
     "risk_coverage",
     "roc_curve",
+    "search_series",
+    "sensitivity_at",
     "size_groups",
     "subgroup_columns",
     "subgroup_warning",

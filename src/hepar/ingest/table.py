@@ -118,7 +118,10 @@ def read_table(path: Path, config: IngestConfig, *, labelled: bool = True) -> So
     required = ["path"]
     if labelled and "mask" not in columns and not config.labels_csv:
         required.append(config.label_column)
+    if config.series_column != "series_id":
+        required.append(config.series_column)
     check_columns(path, columns, *required)
+    rows = [{**row, "series_id": row.get(config.series_column, "")} for row in rows]
     if not rows:
         raise IngestError(f"{path}: expected at least one row, got none.")
     kept, findings = other_columns(columns, path, config)

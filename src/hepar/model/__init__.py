@@ -22,6 +22,7 @@ from hepar.model.gate_inputs import (
 )
 from hepar.model.head import HEADS, DenseHead, Head, LinearHead, softmax
 from hepar.model.inputs import InputReader, compute_features, sample_key
+from hepar.model.lesions import find_lesions
 from hepar.model.predictor import Answer, Predictor, load_predictor, mean_over_views
 from hepar.model.segmenter import Outlines, Segmenter, read_segmenter, write_segmenter
 from hepar.model.slope import Slope
@@ -51,6 +52,7 @@ __all__ = [
     "VoteHead",
     "coloured_paths",
     "compute_features",
+    "find_lesions",
     "gate_features",
     "gate_recipes",
     "judge_patients",

@@ -204,9 +204,9 @@ def _series_of(sample: Sample) -> tuple[str, str]:
 
 
 def _is_stack(samples: Sequence[Sample]) -> bool:
-    """Return whether samples are slices of one series that lie next to one another."""
+    """Return whether samples are slices of one series, evenly spaced."""
     steps = {b.slice_index - a.slice_index for a, b in pairwise(samples)}
-    return bool(samples[0].series_id) and steps == {1}
+    return bool(samples[0].series_id) and len(steps) == 1
 
 
 def _spacing(image: Slice) -> tuple[float, float]:

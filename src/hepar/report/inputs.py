@@ -39,6 +39,7 @@ class ReportInputs:
         decision: `decision.json` of the bundle; empty where there is none.
         trust: `trust.json`; empty where there is none.
         controls: `controls.json`; empty where none were made.
+        lesions: `lesions.json`; empty where no lesions were searched for.
         explanations: `explanations.json`; empty where none were made.
     """
 
@@ -57,6 +58,7 @@ class ReportInputs:
     decision: Mapping[str, Any] = field(default_factory=dict)
     trust: Mapping[str, Any] = field(default_factory=dict)
     controls: Mapping[str, Any] = field(default_factory=dict)
+    lesions: Mapping[str, Any] = field(default_factory=dict)
     explanations: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -137,6 +139,7 @@ def read_inputs(folder: Path) -> ReportInputs:
         decision=_optional(folder / "bundle", "decision"),
         trust=_optional(folder, "trust"),
         controls=_optional(folder, "controls"),
+        lesions=_optional(folder, "lesions"),
         explanations=_optional(folder, "explanations"),
     )
 

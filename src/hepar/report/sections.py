@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from hepar.report import audit, controls, learning, maps, method, results, trust
+from hepar.report import audit, controls, learning, lesions, maps, method, results, trust
 from hepar.report.inputs import ReportInputs
 from hepar.report.section import Section
 
@@ -23,6 +23,7 @@ SECTIONS: Mapping[str, Callable[[ReportInputs], Section | None]] = {
     "training": results.training,
     "per_patient": results.per_patient,
     "samples": results.samples,
+    "lesions": lesions.lesions,
     "maps": maps.maps,
     "controls": controls.controls,
     "method": method.method,
