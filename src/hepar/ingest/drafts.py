@@ -111,4 +111,4 @@ def _dicom_draft(sample: Sample, header: DicomHeader, index: int, step: float, d
         kind="hu" if header.is_hu else "picture",
         spacing_mm=spacing,
     )
-    return Draft(full, size, size[::-1] if header.is_transposed else size, depth)
+    return Draft(full, size, header.shown, depth)
