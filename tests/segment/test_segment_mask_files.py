@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -190,6 +191,45 @@ def test_dicom_seg_has_each_slice_and_says_what_made_it(cohort, patients, tmp_pa
         assert liver.SegmentAlgorithmName == "hepar test"
 
 
+def test_dicom_seg_comes_back_to_the_voxel(cohort, patients, tmp_path):
+    pytest.importorskip("highdicom")
+    shutil.copytree(cohort / "dicom", tmp_path / "dicom")
+    turn(tmp_path / "dicom", TURNS["transposed and mirrored"])
+    manifest = ingest_files([tmp_path / "dicom"], IngestConfig())
+    masks = known_masks(manifest, patients)
+    write_masks(tmp_path / "dicom" / "masks", manifest, masks, "dicom-seg")
+    again = ingest_files([tmp_path / "dicom"], IngestConfig())
+    by_id = dict(zip((s.sample_id for s in manifest.samples), masks, strict=True))
+    for sample, one in zip(again.samples, read_slices(again, again.samples), strict=True):
+        np.testing.assert_array_equal(one.mask, by_id.pop(sample.sample_id))
+    assert not any(mask.any() for mask in by_id.values())
+    assert {f.severity for f in again.findings} <= {"note"}
+
+
+@pytest.mark.parametrize("missing", ["", "FrameOfReferenceUID"])
+def test_the_name_of_the_patient_stays_in_the_file(missing, cohort, tmp_path, caplog):
+    pydicom = pytest.importorskip("pydicom")
+    pytest.importorskip("highdicom")
+    shutil.copytree(cohort / "dicom", tmp_path / "dicom")
+    for path in (tmp_path / "dicom").rglob("*.dcm"):
+        data = pydicom.dcmread(path)
+        data.PatientName = "Secret"  # without a caret highdicom warns, and says it
+        if missing:
+            delattr(data, missing)
+        data.save_as(path)
+    manifest = ingest_files([tmp_path / "dicom"], IngestConfig())
+    samples = by_series(manifest)[0]
+    mask = np.ones((6, 96, 96), np.uint8)
+    if missing:
+        with pytest.raises(SegmentError, match=f"without {missing}. Write NIfTI") as error:
+            write_dicom_seg(tmp_path / "m.dcm", mask, manifest, samples)
+        assert "Secret" not in str(error.value)
+    else:
+        write_dicom_seg(tmp_path / "m.dcm", mask, manifest, samples)
+        assert str(pydicom.dcmread(tmp_path / "m.dcm").PatientName) == "Secret"
+    assert "Secret" not in caplog.text
+
+
 def test_a_series_without_liver_has_a_segmentation_of_nothing(cohort, tmp_path):
     pydicom = pytest.importorskip("pydicom")
     pytest.importorskip("highdicom")
@@ -215,6 +255,10 @@ def test_where_slices_are_missing_levels_stay_empty(cohort, patients, tmp_path):
     stored = np.asarray(image.dataobj).transpose(2, 1, 0)
     np.testing.assert_array_equal(stored[[0, 1, 3, 4, 5]], mask)
     assert not stored[2].any()
+    table = [(samples[0], tmp_path / "m.nii.gz")]
+    one = replace(manifest, samples=tuple(samples))
+    slices = read_back(one, table, tmp_path, list(mask), allow_gaps=True)
+    assert len(slices) >= 5
     depth = patients[gone.patient_id].spacing_mm[0]
     np.testing.assert_allclose(np.linalg.norm(image.affine[:3, 2]), depth, atol=1e-4)
 
@@ -306,18 +350,24 @@ def test_an_unknown_kind_and_missing_masks_are_refused(cohort, tmp_path):
 
 @pytest.mark.real_ct
 @pytest.mark.parametrize("name", ["chaos_ct_set3_dicom", "tcga_lihc_dicom", "totalseg_ct_nifti"])
-def test_real_masks_lie_on_their_source(name, shared, tmp_path):
+@pytest.mark.parametrize("kind", ["nifti", "dicom-seg"])
+def test_real_masks_come_back_to_the_voxel(name, kind, shared, tmp_path):
+    if kind == "dicom-seg" and name.endswith("nifti"):
+        pytest.skip("DICOM SEG refers to DICOM series")
     manifest = ingest(shared / name, IngestConfig())
     masks = [
         np.asarray(one.pixels > 0, np.uint8) + np.asarray(one.pixels > 200, np.uint8)
         for one in read_slices(manifest, manifest.samples)
     ]
-    files = write_masks(tmp_path, manifest, masks)
-    by_id = dict(zip((s.sample_id for s in manifest.samples), masks, strict=True))
+    files = write_masks(tmp_path, manifest, masks, kind)
+    rows = ["path,label,patient_id,series_id,mask"]
     for samples, path in zip(by_series(manifest), files, strict=True):
-        image = nibabel.as_closest_canonical(nibabel.load(path))
-        upright = np.asarray(image.dataobj)[::-1, ::-1].transpose(2, 1, 0)
-        spacing = image.header.get_zooms()[::-1]
-        np.testing.assert_allclose(spacing, samples[0].spacing_mm, atol=1e-4)
-        own = np.stack([by_id[sample.sample_id] for sample in samples])
-        np.testing.assert_array_equal(upright[upright.any(axis=(1, 2))], own[own.any(axis=(1, 2))])
+        first = samples[0]
+        paths = dict.fromkeys(str(shared / name / s.path) for s in samples)
+        rows += [f'"{p}",x,{first.patient_id},{first.series_id},{path}' for p in paths]
+    (tmp_path / "index.csv").write_text("\n".join(rows))
+    again = ingest(tmp_path, IngestConfig())
+    whole = dict(zip([(s.series_id, s.slice_index) for s in manifest.samples], masks, strict=True))
+    for sample, one in zip(again.samples, read_slices(again, again.samples), strict=True):
+        np.testing.assert_array_equal(one.mask, whole.pop((sample.series_id, sample.slice_index)))
+    assert not any(mask.any() for mask in whole.values())

@@ -22,7 +22,7 @@ from hepar.progress import LOG
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["Grid", "read_datasets", "read_grid"]
+__all__ = ["Grid", "read_datasets", "read_grid", "upright_plane"]
 
 T = TypeVar("T")
 Read = Callable[[Sample], T]
@@ -179,7 +179,9 @@ def _volume_grid(
 
 def _series_grid(samples: Sequence[Sample], headers: Sequence[DicomHeader]) -> Grid:
     name = samples[0].series_id or samples[0].sample_id
-    planes = [_plane(name, header) for header in headers]
+    if any(header.spacing_mm is None for header in headers):
+        raise IngestError(f"series {name}: expected PixelSpacing, got none. Masks need a scale.")
+    planes = [upright_plane(header) for header in headers]
     sizes = {header.shown for header in headers}
     if len(sizes) > 1:
         raise IngestError(f"series {name}: expected slices of one size, got {len(sizes)} sizes.")
@@ -194,12 +196,18 @@ def _series_grid(samples: Sequence[Sample], headers: Sequence[DicomHeader]) -> G
     return Grid(_TO_RAS @ affine, shape, (2, 1, 0), (False,) * 3, levels)
 
 
-def _plane(name: str, header: DicomHeader) -> tuple[NDArray[np.float64], ...]:
-    """Return where an upright slice starts, and its steps down a row and across a column, in mm."""
-    if header.spacing_mm is None:
-        raise IngestError(f"series {name}: expected PixelSpacing, got none. Masks need a scale.")
-    across = np.array(header.orientation[:3]) * header.spacing_mm[1]
-    down = np.array(header.orientation[3:]) * header.spacing_mm[0]
+def upright_plane(header: DicomHeader) -> tuple[NDArray[np.float64], ...]:
+    """Return where an upright slice starts, and its steps down a row and across a column.
+
+    Args:
+        header: of the slice; its spacing is known.
+
+    Returns:
+        Three times (3,) mm to the patient's left, back and head.
+    """
+    between_rows, between_columns = header.spacing_mm or (1.0, 1.0)
+    across = np.array(header.orientation[:3]) * between_columns
+    down = np.array(header.orientation[3:]) * between_rows
     if header.is_transposed:
         across, down = down, across
     rows, columns = header.shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +19,15 @@ from hepar.ingest import read_datasets, read_grid
 from hepar.provenance import atomic_writer, package_version, write_atomic
 
 if TYPE_CHECKING:
-    from highdicom.seg import SegmentDescription
+    from highdicom.seg import Segmentation, SegmentDescription
+    from pydicom.dataset import Dataset
 
 __all__ = ["by_series", "write_dicom_seg", "write_masks", "write_nifti"]
 
 Mask = NDArray[np.uint8]
 
 _SERIES_NUMBER = 900
+_NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "PixelSpacing")
 _LESION_CODE = ("4147007", "Mass")
 _LIVER_CODE = ("10200004", "Liver")
 
@@ -169,7 +172,7 @@ def write_dicom_seg(
         DICOM PS3.3 A.51, Segmentation IOD; PS3.16 CID 7150, 7159 and 7166 for the codes.
     """
     try:
-        import highdicom
+        import highdicom  # noqa: F401
     except ImportError:
         raise SegmentError(
             "DICOM SEG: expected the package highdicom, got none. pip install 'hepar[dicom-seg]'."
@@ -188,14 +191,33 @@ def write_dicom_seg(
             f"{mask.shape[1:]}. Masks are never resampled."
         )
     stored = np.stack(planes)
+    missing = [keyword for keyword in _NEEDED if not all(one.get(keyword) for one in sources)]
+    if missing:
+        raise SegmentError(
+            f"mask of series {_name(samples[0])}: expected a source that DICOM SEG can refer to, "
+            f"got one without {', '.join(missing)}. Write NIfTI instead."
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # highdicom's say the patient's name
+        dataset = _segmentation(sources, stored, algorithm, _name(samples[0]))
+    with atomic_writer(path) as stream:
+        dataset.save_as(stream)
+
+
+def _segmentation(
+    sources: Sequence[Dataset], stored: Mask, algorithm: str, name: str
+) -> Segmentation:
+    """Return the data set: a mask (n, row, column) as stored, of the images it was made from."""
+    from highdicom.seg import Segmentation, SegmentationTypeValues
+
     segments = [stored > 0, stored == LESION] if (stored == LESION).any() else [stored > 0]
     version = package_version()
     source = str(sources[0].SeriesInstanceUID)
     try:
-        dataset = highdicom.seg.Segmentation(
+        return Segmentation(
             source_images=sources,
             pixel_array=np.stack(segments, axis=-1).astype(np.uint8),
-            segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+            segmentation_type=SegmentationTypeValues.BINARY,
             segment_descriptions=_descriptions(algorithm, version)[: len(segments)],
             series_instance_uid=_uid("series", source, algorithm, version),
             series_number=_SERIES_NUMBER,
@@ -210,12 +232,12 @@ def write_dicom_seg(
             omit_empty_frames=bool(stored.any()),
         )
     except (AttributeError, ValueError, TypeError, KeyError) as error:
+        # only an AttributeError's text is sure to hold no value of the patient's
+        why = str(error) if isinstance(error, AttributeError) else type(error).__name__
         raise SegmentError(
-            f"mask of series {_name(samples[0])}: expected a source that DICOM SEG can refer to, "
-            f"got {error}. Write NIfTI instead."
-        ) from error
-    with atomic_writer(path) as stream:
-        dataset.save_as(stream)
+            f"mask of series {name}: expected a source that DICOM SEG can refer to, got {why}. "
+            "Write NIfTI instead."
+        ) from None
 
 
 def _descriptions(algorithm: str, version: str) -> list[SegmentDescription]:
