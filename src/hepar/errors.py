@@ -20,6 +20,7 @@ __all__ = [
     "RecipeError",
     "RegistryError",
     "ReportError",
+    "SegmentError",
     "SplitError",
     "WeightsNotFoundError",
 ]
@@ -79,6 +80,10 @@ class EvaluateError(HeparError, ValueError):
 
 class ReportError(HeparError, ValueError):
     """A report cannot be written from these files."""
+
+
+class SegmentError(HeparError, ValueError):
+    """The liver cannot be segmented, or its mask cannot be written, as asked."""
 
 
 class PhantomError(HeparError, ValueError):

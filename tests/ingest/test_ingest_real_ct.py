@@ -98,8 +98,8 @@ def test_without_patient_ids_a_series_stays_one_patient(shared):
 def test_what_is_no_ct_slice_among_dicom_is_set_aside(shared):
     manifest = ingest(shared / "dcmqi_ct3slice", IngestConfig())
     assert [s.path for s in manifest.samples] == ["03.dcm", "02.dcm", "01.dcm"]
+    assert {s.mask for s in manifest.samples} == {"liver.dcm"}
     assert {f.where: f.code for f in manifest.findings} == {
-        "liver.dcm": "modality",
         "liver_seg.nrrd": "not-an-image",
     }
     assert min(one.pixels.min() for one in read_slices(manifest, manifest.samples)) == -1024

@@ -1,6 +1,16 @@
 """The doors: the only room that knows file formats; sources become manifests, samples slices."""
 
+from hepar.ingest.grid import Grid, read_datasets, read_grid
 from hepar.ingest.slices import read_slices
 from hepar.ingest.sources import READERS, check_config, ingest, ingest_files
 
-__all__ = ["READERS", "check_config", "ingest", "ingest_files", "read_slices"]
+__all__ = [
+    "READERS",
+    "Grid",
+    "check_config",
+    "ingest",
+    "ingest_files",
+    "read_datasets",
+    "read_grid",
+    "read_slices",
+]

@@ -14,9 +14,10 @@ from hepar.ingest.drafts import Draft, make_drafts
 from hepar.ingest.files import Entry, Listing, Source, name_of
 from hepar.ingest.labels import Labels, find_labels_table, join_labels, read_labels
 from hepar.ingest.looks import Look, look_at, look_at_all
-from hepar.ingest.masked import doubtful_masks, join_masks
+from hepar.ingest.masked import doubtful_masks, join_masks, with_segmentations
 from hepar.ingest.names import check_names, escaped
 from hepar.ingest.patients import check_patients, patient_finder, unmatched
+from hepar.ingest.segmentation import Segmentation
 from hepar.progress import LOG
 
 __all__ = ["make_manifest"]
@@ -57,6 +58,8 @@ def make_manifest(source: Source, config: IngestConfig, *, labelled: bool = True
     allow_gaps = config.allow_gaps or source.chosen or not labelled
     drafts = make_drafts(pairs, notes, allow_gaps=allow_gaps)
     drafts, rows = _with_labels(drafts, table, notes) if table else (drafts, [])
+    drawn = {s.path: one.found for s, one in pairs if isinstance(one.found, Segmentation)}
+    drafts = with_segmentations(drafts, drawn, notes)
     claims = _claims(source, [draft.sample for draft in drafts], rows)
     drafts, values = join_masks(drafts, source.root, config, notes)
     found, odd = check_names(draft.sample for draft in drafts)

@@ -73,6 +73,12 @@ class DicomHeader:
         """True where stored rows run along the patient's front-to-back axis."""
         return abs(self.orientation[1]) > abs(self.orientation[0])
 
+    @property
+    def shown(self) -> tuple[int, int]:
+        """(rows, columns) of the upright image."""
+        size = (self.rows, self.columns)
+        return size[::-1] if self.is_transposed else size
+
     def stand(self, pixels: NDArray[T]) -> NDArray[T]:  # type: ignore[type-var]
         """Return a stored (row, column) image with row 0 anterior, column 0 the patient's right."""
         along, down = self.orientation[:3], self.orientation[3:]
@@ -83,6 +89,17 @@ class DicomHeader:
         if down[1] < 0:
             pixels = pixels[::-1]
         return np.ascontiguousarray(pixels)
+
+    def lay(self, pixels: NDArray[T]) -> NDArray[T]:  # type: ignore[type-var]
+        """Return an upright image as the file stores it: the reverse of `stand`."""
+        along, down = self.orientation[:3], self.orientation[3:]
+        if self.is_transposed:
+            along, down = down, along
+        if along[0] < 0:
+            pixels = pixels[:, ::-1]
+        if down[1] < 0:
+            pixels = pixels[::-1]
+        return np.ascontiguousarray(pixels.T if self.is_transposed else pixels)
 
 
 def read_dicom_tree(listing: Listing, config: IngestConfig) -> Source | None:  # noqa: ARG001

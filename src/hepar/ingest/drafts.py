@@ -10,6 +10,7 @@ from hepar.data import Finding, Sample
 from hepar.ingest.dicom import DicomHeader, order_series
 from hepar.ingest.looks import Look, Volume
 from hepar.ingest.place import Place
+from hepar.ingest.segmentation import Segmentation
 
 __all__ = ["Draft", "make_drafts"]
 
@@ -25,6 +26,7 @@ class Draft:
         shown: (rows, columns) as a person reads them.
         depth: slices in its series; 0 in a picture, which only a picture can mask.
         place: of a NIfTI volume, where it lies; None where the file is none.
+        header: of a DICOM slice; None where the file is none.
     """
 
     sample: Sample
@@ -32,6 +34,7 @@ class Draft:
     shown: tuple[int, int]
     depth: int = 0
     place: Place | None = None
+    header: DicomHeader | None = None
 
 
 def make_drafts(
@@ -42,6 +45,8 @@ def make_drafts(
     series: dict[tuple[str, str, str], list[tuple[Sample, str, DicomHeader]]] = {}
     for sample, look in pairs:
         found = look.found
+        if isinstance(found, Segmentation):
+            continue  # a mask of samples, and none itself
         if isinstance(found, DicomHeader):
             name = found.series_id or Path(sample.path).parent.as_posix()
             patient = sample.patient_id or found.patient_id
@@ -111,4 +116,4 @@ def _dicom_draft(sample: Sample, header: DicomHeader, index: int, step: float, d
         kind="hu" if header.is_hu else "picture",
         spacing_mm=spacing,
     )
-    return Draft(full, size, size[::-1] if header.is_transposed else size, depth)
+    return Draft(full, size, header.shown, depth, header=header)

@@ -13,12 +13,14 @@ from hepar.config import IngestConfig
 from hepar.data import Finding
 from hepar.ingest.bounds import RefusedFileError
 from hepar.ingest.dicom import DicomHeader
+from hepar.ingest.dicom_file import read_elements
 from hepar.ingest.dicom_pixels import check_dicom_slice
 from hepar.ingest.files import name_of, sniff
 from hepar.ingest.masks import MaskInfo, count_values, read_mask_picture
 from hepar.ingest.nifti import check_hu, load_volume
 from hepar.ingest.pictures import has_colour, read_picture
 from hepar.ingest.place import Place
+from hepar.ingest.segmentation import Segmentation, read_segmentation
 from hepar.progress import track
 from hepar.provenance import sha256_file
 
@@ -52,7 +54,7 @@ class Look:
     """What a file turned out to be, and the hash of its bytes."""
 
     sha256: str
-    found: Picture | DicomHeader | Volume
+    found: Picture | DicomHeader | Volume | Segmentation
 
 
 def look_at_all(
@@ -97,7 +99,7 @@ def look_at(path: Path, config: IngestConfig) -> Look:
     if kind == "unknown" and path.stat().st_size == 0:
         raise RefusedFileError("empty", "expected an image, got an empty file.")
     if kind == "dicom":
-        return Look(sha256_file(path), check_dicom_slice(path, config))
+        return Look(sha256_file(path), _look_at_dicom(path, config))
     if kind == "nifti":
         volume = load_volume(path, config)
         check_hu(volume)
@@ -119,12 +121,27 @@ def look_at(path: Path, config: IngestConfig) -> Look:
     return Look(sha256_file(path), picture)
 
 
+def _look_at_dicom(path: Path, config: IngestConfig) -> DicomHeader | Segmentation:
+    try:
+        return check_dicom_slice(path, config)
+    except RefusedFileError as error:
+        if error.code != "modality" or read_elements(path, config).text("Modality") != "SEG":
+            raise
+    return read_segmentation(path, config)
+
+
 def look_at_mask(path: Path, config: IngestConfig) -> MaskInfo:
     """Return what a mask file holds, slice by slice.
 
     Raises:
-        RefusedFileError: it is no picture or volume, or a damaged one.
+        RefusedFileError: it is no picture, volume or DICOM segmentation, or a damaged one.
     """
+    if sniff(path) == "dicom":
+        drawn = read_segmentation(path, config)
+        planes = tuple(range(len(drawn.planes) + 1))  # the last is of slices it does not name
+        counts = tuple(count_values(drawn.codes(plane)) for plane in planes)
+        sha256 = sha256_file(path)
+        return MaskInfo(sha256, drawn.rows, drawn.columns, planes, counts, segmentation=drawn)
     if sniff(path) == "nifti":
         volume = load_volume(path, config)
         counts = tuple(count_values(volume.code_slice(frame)) for frame in volume.frames)

@@ -7,11 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from hepar.config import IngestConfig
-from hepar.data import Finding, Sample
+from hepar.data import LESION, Finding, Sample
+from hepar.ingest.bounds import RefusedFileError
 from hepar.ingest.drafts import Draft
+from hepar.ingest.grid import upright_plane
 from hepar.ingest.looks import look_at_all, look_at_mask
 from hepar.ingest.masks import (
+    DRAWN_VALUES,
     LIVER_FROM,
     MaskInfo,
     infer_mask_values,
@@ -20,9 +25,56 @@ from hepar.ingest.masks import (
     tissue_pixels,
     values_for,
 )
-from hepar.ingest.place import apart
+from hepar.ingest.place import MAX_APART, apart
+from hepar.ingest.segmentation import Segmentation
 
-__all__ = ["doubtful_masks", "join_masks"]
+__all__ = ["doubtful_masks", "join_masks", "with_segmentations"]
+
+
+def with_segmentations(
+    drafts: Sequence[Draft], drawn: Mapping[str, Segmentation], notes: list[Finding]
+) -> list[Draft]:
+    """Return the samples, those of a series with a DICOM segmentation among the files masked by it.
+
+    Args:
+        drafts: the samples; one that has a mask keeps it.
+        drawn: file name -> segmentation.
+        notes: takes a finding for each that is not used.
+    """
+    found = list(drafts)
+    for name, one in drawn.items():
+        planes = {
+            row: plane
+            for row, draft in enumerate(found)
+            if (plane := _names(draft, one)) is not None
+        }
+        ours = [row for row in planes if not found[row].sample.mask]
+        why = ""
+        if not planes:
+            why = "expected the series it was drawn on among the files, got none."
+        elif not ours:
+            why = "expected one mask a series, got another one before it."
+        elif all(plane == len(one.planes) for plane in planes.values()):
+            why = "expected its frames on slices of its series, got them elsewhere."
+        if why:
+            notes.append(Finding("segmentation", name, why, "set-aside"))
+            continue
+        for row in ours:
+            found[row] = replace(found[row], sample=replace(found[row].sample, mask=name))
+    return found
+
+
+def _plane(draft: Draft, drawn: Segmentation) -> int | None:
+    """Return the plane of a slice in a segmentation, None where it is of another series."""
+    return None if draft.header is None else drawn.plane_of(draft.header)
+
+
+def _names(draft: Draft, drawn: Segmentation) -> int | None:
+    """Return the plane of a slice, be it in the right place or not: `join_masks` sees to that."""
+    try:
+        return _plane(draft, drawn)
+    except RefusedFileError:
+        return 0
 
 
 def join_masks(
@@ -59,7 +111,7 @@ def join_masks(
         elif why := _unfit(draft, info):
             refused[draft.sample.path] = why
         else:
-            masked = _masked(draft.sample, info, values_for(values, is_volume=info.is_volume))
+            masked = _masked(draft, info, values)
             if masked is None:
                 outside[draft.sample.mask] += 1
             else:
@@ -107,9 +159,13 @@ def doubtful_masks(
 def _mask_values(masks: Mapping[Path, MaskInfo], config: IngestConfig) -> dict[str, int]:
     """Return what mask values mean: as said, else inferred for pictures and volumes apart."""
     said = parse_mask_values(config.mask_values)
+    files = {path: info for path, info in masks.items() if info.segmentation is None}
+    tissues = {t for info in masks.values() if info.segmentation for t in info.segmentation.tissues}
+    if not files:
+        return {name: value for name, value in DRAWN_VALUES.items() if value in tissues}
 
     def of(*, is_volume: bool) -> dict[str, int]:
-        chosen = {path: info for path, info in masks.items() if info.is_volume == is_volume}
+        chosen = {path: info for path, info in files.items() if info.is_volume == is_volume}
         if not chosen:
             return {}
         where = f"masks ({len(chosen)} files, first {min(chosen).name})"
@@ -121,6 +177,11 @@ def _mask_values(masks: Mapping[Path, MaskInfo], config: IngestConfig) -> dict[s
 
 def _unfit(draft: Draft, info: MaskInfo) -> str:
     """Return why a mask does not fit its image, "" where it does."""
+    try:
+        if _place(draft, info) is None:
+            return f"expected a mask of this series, got another's: {draft.sample.mask}."
+    except RefusedFileError as error:
+        return f"{error} It is {draft.sample.mask}."
     if _mask_shape(draft, info) != info.shape:
         return (
             f"expected a mask of {_mask_shape(draft, info)} pixels, got {info.shape} in "
@@ -137,23 +198,64 @@ def _unfit(draft: Draft, info: MaskInfo) -> str:
 
 def _mask_shape(draft: Draft, info: MaskInfo) -> tuple[int, ...]:
     """Return the shape a mask of this kind must have."""
+    if info.is_volume and _has_levels(draft, info):
+        return (len(info.frames), *draft.shown)
     if info.is_volume and draft.depth:
         return (draft.depth, *draft.shown)
     return draft.stored if draft.stored != (0, 0) else (draft.depth, *draft.shown)
 
 
-def _masked(sample: Sample, info: MaskInfo, values: Mapping[str, int]) -> Sample | None:
-    """Return a sample with its mask, None for a slice that a mask volume shows to lack liver."""
-    place = sample.slice_index if info.is_volume else 0
+def _has_levels(draft: Draft, info: MaskInfo) -> bool:
+    """Return True where a mask volume has levels that a DICOM series lacks, and says where."""
+    placed = info.place is not None and len(info.place.corners) > 0
+    scaled = draft.header is not None and draft.header.spacing_mm is not None
+    return placed and scaled and len(info.frames) > max(draft.depth, 1)
+
+
+def _place(draft: Draft, info: MaskInfo) -> int | None:
+    """Return which of a mask's slices is a sample's, None where it has none.
+
+    A volume's are counted, unless slices of the series are missing: then each has its place.
+    """
+    if info.segmentation is not None:
+        return _plane(draft, info.segmentation)
+    if not info.is_volume or draft.header is None or info.place is None:
+        return draft.sample.slice_index if info.is_volume else 0
+    if not _has_levels(draft, info):
+        return draft.sample.slice_index
+    first, last = (np.array(corner) for corner in info.place.corners[:2])
+    step = (last - first) / (len(info.frames) - 1)
+    across = upright_plane(draft.header)[0] * [-1, -1, 1] - first
+    level = round(float(across @ step / (step @ step)))
+    off = np.linalg.norm(across - level * step)
+    inside = 0 <= level < len(info.frames)
+    return level if inside and off <= MAX_APART * np.linalg.norm(step) else None
+
+
+def _masked(draft: Draft, info: MaskInfo, values: Mapping[str, int]) -> Sample | None:
+    """Return a sample with its mask, None for a slice that a mask of a series shows to lack liver.
+
+    Args:
+        draft: the sample, which the mask fits.
+        info: its mask.
+        values: what the values of the cohort's masks mean.
+    """
+    sample = draft.sample
+    drawn = info.segmentation
+    place = _place(draft, info) or 0
+    has_lesions = "lesion" in values_for(values, is_volume=True)
+    values = values_for(values, is_volume=info.is_volume)
+    if drawn is not None:
+        values = DRAWN_VALUES
+        has_lesions = has_lesions or LESION in drawn.tissues
     liver, lesion = tissue_pixels(info.counts[place], values)
     counted = {"liver_px": str(liver + lesion), "lesion_px": str(lesion)}
     sample = replace(sample, mask_sha256=info.sha256, extra={**sample.extra, **counted})
-    if not info.is_volume:
+    if not info.is_volume and drawn is None:
         return sample
     if not liver + lesion:
         return None
     label = sample.label
-    if not label and "lesion" in values:
+    if not label and has_lesions:
         label = "tumour" if lesion else "no_tumour"
-    frame = info.frames[sample.slice_index]
-    return replace(sample, label=label, mask_frame=frame)
+    return replace(sample, label=label, mask_frame=info.frames[place])

@@ -18,8 +18,10 @@ from hepar.data import LESION, LIVER
 from hepar.errors import IngestError
 from hepar.ingest.pictures import read_picture
 from hepar.ingest.place import Place
+from hepar.ingest.segmentation import Segmentation
 
 __all__ = [
+    "DRAWN_VALUES",
     "LIVER_FROM",
     "MaskInfo",
     "canonical_mask",
@@ -40,6 +42,9 @@ LIVER_FROM = "liver_from"
 VOLUME = "volume:"
 """Prefix of the keys of `mask_values` for volumes, where pictures mean other things by theirs."""
 
+DRAWN_VALUES = {"liver": LIVER, "lesion": LESION}
+"""What the values of DICOM segmentations mean, whatever those of other masks do."""
+
 _MEANINGS = {"liver": LIVER, "lesion": LESION, LIVER_FROM: LIVER}
 _SMOOTH = 16
 
@@ -56,6 +61,8 @@ class MaskInfo:
         counts: pixels of each value, by slice in that same order.
         is_volume: False for a picture.
         place: of a volume, where it lies; None of a picture.
+        segmentation: of a DICOM segmentation, itself: its slices are in its own order, and one more
+            stands for slices that it does not name.
     """
 
     sha256: str
@@ -65,6 +72,7 @@ class MaskInfo:
     counts: tuple[Mapping[int, int], ...]
     is_volume: bool = False
     place: Place | None = None
+    segmentation: Segmentation | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -49,6 +49,7 @@ class NiftiVolume:
         intercept: in HU.
         has_orientation: False where the header leaves the orientation open.
         place: where it lies in the patient.
+        affine: (4, 4), from stored indices to mm to the patient's right, front and head.
     """
 
     voxels: NDArray[Any]
@@ -59,6 +60,7 @@ class NiftiVolume:
     intercept: float
     has_orientation: bool
     place: Place
+    affine: NDArray[np.float64]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -168,6 +170,7 @@ def _load(stream: IO[bytes], config: IngestConfig) -> NiftiVolume:
         intercept=float(intercept if intercept is not None else 0),
         has_orientation=coded,
         place=place_of(affine, shape, how["axes"], how["flips"]) if coded else Place(),
+        affine=affine,
         **how,
     )
     _, rows, columns = (shape[axis] for axis in volume.axes)

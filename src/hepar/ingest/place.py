@@ -12,7 +12,7 @@ from hepar.ingest.bounds import RefusedFileError
 from hepar.ingest.dicom import MAX_TILT_DEGREES
 from hepar.ingest.files import IMPORT_LOCK
 
-__all__ = ["Place", "apart", "lie", "place_of"]
+__all__ = ["MAX_APART", "Place", "apart", "lie", "place_of"]
 
 MAX_APART = 0.5
 """Voxels. An affine rounded to 3 decimals moves the last of 512 voxels of 0.7 mm by 0.37."""

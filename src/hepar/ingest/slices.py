@@ -19,6 +19,7 @@ from hepar.ingest.files import sniff
 from hepar.ingest.masks import canonical_mask, read_mask_picture, values_for
 from hepar.ingest.nifti import recent_volume
 from hepar.ingest.pictures import read_picture, to_grey
+from hepar.ingest.segmentation import recent_segmentation
 
 __all__ = ["read_slices"]
 
@@ -61,7 +62,10 @@ def _read(manifest: Manifest, sample: Sample, config: IngestConfig) -> Slice:
     mask: NDArray[np.uint8] | None = None
     if sample.mask:
         mask_path = manifest.root / sample.mask
-        if sniff(mask_path) == "nifti":
+        mask_kind = sniff(mask_path)
+        if mask_kind == "dicom":
+            mask = stand(recent_segmentation(mask_path, config).codes(sample.mask_frame))
+        elif mask_kind == "nifti":
             codes = recent_volume(mask_path, config).code_slice(sample.mask_frame)
             mask = canonical_mask(codes, values_for(manifest.mask_values, is_volume=True))
         else:

@@ -1,0 +1,5 @@
+"""Where the liver is: masks made, and written beside their source."""
+
+from hepar.segment.mask_files import by_series, write_dicom_seg, write_masks, write_nifti
+
+__all__ = ["by_series", "write_dicom_seg", "write_masks", "write_nifti"]
