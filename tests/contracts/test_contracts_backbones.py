@@ -160,3 +160,26 @@ def test_the_committed_graphs_are_what_the_tool_exports(name):
     spec = BACKBONES.get(name)
     for graph, kwargs in tool.graphs_of(spec).items():
         assert tool.export(spec, kwargs) == read_graph(graph)
+
+
+@pytest.mark.torch
+def test_the_segmenters_graph_is_what_the_tool_exports():
+    pytest.importorskip("torch")
+    assert export_tool().export_segmenter() == read_graph("liver_unet")
+
+
+@pytest.mark.torch
+def test_the_segmenter_is_trained_and_run_as_one_network():
+    torch = pytest.importorskip("torch")
+    from hepar.backbone import untrained_arrays
+    from hepar.fit.cut import cut_graph
+    from hepar.fit.differentiable import Tail
+
+    graph = read_graph("liver_unet")
+    arrays = untrained_arrays(graph)
+    tail = Tail(cut_graph(graph, ()), arrays, output="logits")
+    batch = images(96)
+    with torch.inference_mode():
+        trained = tail(torch.from_numpy(batch), training=False).numpy()
+    run = Network(graph, arrays).value("logits", batch)
+    np.testing.assert_allclose(trained, run, rtol=1e-3, atol=1e-3 * np.abs(run).max())

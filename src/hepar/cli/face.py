@@ -23,6 +23,7 @@ __all__ = [
     "Gaps",
     "Json",
     "Labels",
+    "NewData",
     "Order",
     "Pattern",
     "Settings",
@@ -72,6 +73,9 @@ Pattern = Annotated[
     typer.Option(
         "--patient-pattern", help="Regular expression over paths; group 1 is the patient."
     ),
+]
+NewData = Annotated[
+    list[Path], typer.Argument(help="Pictures, DICOM series, NIfTI volumes, tables, folders.")
 ]
 Unknown = Annotated[
     bool,

@@ -16,6 +16,7 @@ from hepar.cli.face import (
     Gaps,
     Json,
     Labels,
+    NewData,
     Order,
     Pattern,
     Settings,
@@ -29,9 +30,6 @@ from hepar.cli.face import (
 )
 
 BundleFolder = Annotated[Path, typer.Argument(help="A bundle that `hepar run` wrote.")]
-NewData = Annotated[
-    list[Path], typer.Argument(help="Pictures, DICOM series, NIfTI volumes, tables, folders.")
-]
 
 
 @app.command(rich_help_panel=JOB)

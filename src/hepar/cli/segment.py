@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +12,13 @@ import typer
 from hepar.cli.face import (
     JOB,
     Flip,
+    Gaps,
     Json,
+    NewData,
+    Pattern,
     Settings,
     app,
+    ingest_config_of,
     print_json,
     print_table,
     settings_of,
@@ -69,3 +74,46 @@ def fit(
         ]
     )
     typer.echo(f"segmenter  {out / 'segmenter'}")
+
+
+@segment_app.command("apply")
+def apply(
+    model: Annotated[
+        Path, typer.Argument(help="Folder of `hepar segment fit`, or a bundle with a segmenter.")
+    ],
+    paths: NewData,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the masks.")],
+    kind: Annotated[
+        str,
+        typer.Option("--format", help="nifti, dicom-seg or png.", show_default="suits the data"),
+    ] = "",
+    patient_pattern: Pattern = None,
+    flip_vertical: Flip = False,
+    allow_gaps: Gaps = False,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Outline livers in new data, and lesions with a lesion finder's bundle: a file a series."""
+    from hepar.errors import ConfigError
+    from hepar.ingest import ingest_files
+    from hepar.outline_job import KINDS, outline_files
+    from hepar.provenance import stamp
+    from hepar.registry import nearest
+
+    if kind and kind not in KINDS:
+        raise ConfigError(
+            f"--format: expected one of {', '.join(KINDS)}, got {kind!r}. "
+            f"{nearest(kind, KINDS)}".rstrip()
+        )
+    given = settings_of(
+        ingest__patient_pattern=patient_pattern,
+        ingest__flip_vertical=flip_vertical,
+        ingest__allow_gaps=allow_gaps,
+    )
+    manifest = ingest_files(paths, ingest_config_of(given, settings))
+    rows = outline_files(model, manifest, out, kind, stamp(" ".join(sys.argv)))
+    if as_json:
+        print_json({"series": rows})
+        return
+    print_table([{k: "-" if v is None else v for k, v in row.items()} for row in rows])
+    typer.echo(f"masks  {out}")

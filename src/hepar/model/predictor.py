@@ -196,6 +196,9 @@ def _findings(
                 "note" if bundle.segmenter else "warning",
             )
         )
+    outlines = readers[0].outlines
+    for told in outlines.remarks if outlines else ():
+        findings.append(Finding("outline", told.partition(":")[0], told))
     if empty:
         findings.append(
             Finding(
@@ -205,6 +208,13 @@ def _findings(
                 "set-aside",
             )
         )
+    samples = readers[0].manifest.samples
+    answered = {sample.patient_id for i, sample in enumerate(samples) if i not in empty}
+    gone = sorted({sample.patient_id for sample in samples} - answered)
+    findings += [
+        Finding("no-answer", name, f"{name}: no slice shows the liver, so there is no answer.")
+        for name in gone
+    ]
     return tuple(findings)
 
 

@@ -22,7 +22,7 @@ from hepar.errors import BundleError
 from hepar.ingest import read_slices
 from hepar.model.bundle import Part, read_part, write_part
 from hepar.model.sealed import check_files, read_sealed, seal
-from hepar.preprocess import PICTURE_MM, clean_logits, outline_of
+from hepar.preprocess import PICTURE_MM, clean_logits, doubts, outline_of
 from hepar.provenance import digest, sha256_file, write_artefact, write_atomic
 
 __all__ = ["Outlines", "Segmenter", "read_segmenter", "write_segmenter"]
@@ -141,11 +141,15 @@ class Outlines:
         manifest: whose slices.
         segmenter: who outlines; patients that taught it are outlined by the fold without them.
         threads: inside the network; 0 for one per core.
+
+    Attributes:
+        remarks: what was odd about a series, with its patient_id; grows as series are outlined.
     """
 
     def __init__(self, manifest: Manifest, segmenter: Segmenter, threads: int = 0) -> None:
         self.manifest = manifest
         self.segmenter = segmenter
+        self.remarks: list[str] = []
         self._threads = threads
         self._lock = Lock()
         self._networks: dict[int | None, Network] = {}
@@ -186,7 +190,11 @@ class Outlines:
             height, width = images[0].pixels.shape
             size = found[-1].shape[1:]
             spacing = (spacing[0] * height / size[0], spacing[1] * width / size[1])
-        cleaned = clean_logits(np.concatenate(found), spacing, stacked=_is_stack(samples))
+        logits, stacked = np.concatenate(found), _is_stack(samples)
+        cleaned = clean_logits(logits, spacing, stacked=stacked)
+        if stacked:
+            told = doubts(logits, cleaned, spacing)
+            self.remarks += [f"{samples[0].patient_id}: {one}." for one in told]
         names = [sample.sample_id for sample in samples]
         self._logits.update(zip(names, cleaned.astype(np.float16), strict=True))
 

@@ -2,7 +2,7 @@
 
 from hepar.preprocess.augment import IDENTITY, Draw, augment, draw, draw_view
 from hepar.preprocess.liver_finder import find_liver
-from hepar.preprocess.outline import clean_logits, outline_of
+from hepar.preprocess.outline import clean_logits, doubts, outline_of
 from hepar.preprocess.parenchyma import PICTURE_MM, measure_parenchyma
 from hepar.preprocess.recipe import (
     RECIPES,
@@ -26,6 +26,7 @@ __all__ = [
     "Step",
     "augment",
     "clean_logits",
+    "doubts",
     "draw",
     "draw_view",
     "find_liver",

@@ -8,13 +8,19 @@ from numpy.typing import NDArray
 
 from hepar.data import LIVER
 
-__all__ = ["clean_logits", "outline_of"]
+__all__ = ["clean_logits", "doubts", "outline_of"]
 
 _NO, _YES = np.float32(-8), np.float32(8)
 """Logits of what is taken away and filled in."""
 
 _LEAST_CM2 = 1.0
 """Of liver in a slice; less is noise."""
+
+_CUT_CM2 = 25.0
+"""Of liver in the first or last slice of a series: it goes on beyond."""
+
+_SECOND = 0.5
+"""Share of the liver's voxels from which on a second piece is told."""
 
 _PART = 0.1
 """Where slices stand alone, a piece of liver is kept from this share of the largest piece on."""
@@ -55,6 +61,38 @@ def clean_logits(
     cleaned = np.where(above & ~kept, _NO, logits)
     cleaned[~kept.any((1, 2))] = _NO
     return np.asarray(np.where(filled & ~above, _YES, cleaned), np.float32)
+
+
+def doubts(
+    logits: NDArray[np.float32], cleaned: NDArray[np.float32], spacing_mm: tuple[float, float]
+) -> list[str]:
+    """Return what is odd about the liver of one series, in words; mostly nothing.
+
+    Args:
+        logits: (z, y, x) as the network gave them.
+        cleaned: by `clean_logits`, of a stack.
+        spacing_mm: (y, x) of a pixel.
+    """
+    from scipy import ndimage
+
+    said = []
+    area_cm2 = (cleaned > 0).sum((1, 2)) * spacing_mm[0] * spacing_mm[1] / 100
+    if not area_cm2.any():
+        return said
+    ends = [where for where, z in (("feet", 0), ("head", -1)) if area_cm2[z] > _CUT_CM2]
+    if ends:
+        said.append(
+            f"the series ends inside the liver, towards the {' and the '.join(ends)}: "
+            "what lies beyond is not seen"
+        )
+    regions, _ = ndimage.label(logits > 0)
+    sizes = np.sort(np.bincount(regions.ravel())[1:])[::-1]
+    if len(sizes) > 1 and sizes[1] > _SECOND * sizes[0]:
+        said.append(
+            f"a second organ of {sizes[1] / sizes[0]:.0%} of the liver's size looks like liver, "
+            "too: compare the outlines (`hepar segment apply`)"
+        )
+    return said
 
 
 def outline_of(logits: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.uint8]:

@@ -1,0 +1,74 @@
+"""Lesions are counted one by one, and so are places wrongly taken for one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hepar.evaluate import Search, froc, search_series, sensitivity_at
+from hepar.evaluate.lesions import Candidate, Lesion
+
+
+def volume(*boxes, z=4, side=60, value=True):
+    found = np.zeros((z, side, side), type(value) if value is not True else bool)
+    for low, high, top, left, size in boxes:
+        found[low:high, top : top + size, left : left + size] = value
+    return found
+
+
+def scores(*boxes, z=4, side=60):
+    found = np.full((z, side, side), 0.05, np.float32)
+    for (low, high, top, left, size), value in boxes:
+        found[low:high, top : top + size, left : left + size] = value
+    return found
+
+
+def test_a_lesion_in_several_slices_is_one():
+    drawn = volume((0, 3, 10, 10, 12))
+    lesions, candidates = search_series(drawn, scores(((0, 3, 10, 10, 12), 0.8)), 0.5, (1, 1))
+    assert len(lesions) == len(candidates) == 1
+    assert lesions[0].score == pytest.approx(0.8)
+    assert lesions[0].diameter_mm == pytest.approx(2 * np.sqrt(144 / np.pi))
+
+
+def test_a_place_off_every_lesion_is_false_and_finds_nothing():
+    drawn = volume((0, 1, 5, 5, 10))
+    lesions, candidates = search_series(drawn, scores(((2, 3, 40, 40, 10), 0.9)), 0.5, (1, 1))
+    assert [c.is_false for c in candidates] == [True]
+    assert lesions[0].score == 0
+
+
+def test_a_touch_of_less_than_a_tenth_is_no_hit():
+    drawn = volume((0, 1, 5, 5, 20))
+    lesions, candidates = search_series(drawn, scores(((0, 1, 24, 5, 20), 0.9)), 0.5, (1, 1))
+    assert candidates[0].is_false
+    assert lesions[0].score == 0
+
+
+def test_specks_are_no_candidates():
+    _, candidates = search_series(volume(), scores(((0, 1, 5, 5, 3), 0.9)), 0.5, (1, 1))
+    assert candidates == []
+
+
+def test_the_froc_counts_patients_without_lesions():
+    searches = [
+        Search("A", (Lesion(20, 0.9), Lesion(5, 0.0)), (Candidate(0.9, False),)),
+        Search("B", (), (Candidate(0.7, True), Candidate(0.6, True))),
+    ]
+    assert froc(searches, 0)[-1] == (0.6, 1.0, 0.5)
+    assert sensitivity_at(searches, 0.2, 10) == (1.0, 0.9)
+
+
+def test_sensitivity_never_falls_with_more_false_ones_allowed():
+    rng = np.random.default_rng(0)
+    searches = [
+        Search(
+            str(i),
+            tuple(Lesion(12, s) for s in rng.uniform(0, 1, 4)),
+            tuple(Candidate(s, True) for s in rng.uniform(0, 1, 5)),
+        )
+        for i in range(6)
+    ]
+    found = [sensitivity_at(searches, n, 0)[0] for n in (0, 0.5, 1, 2, 4, 8)]
+    assert found == sorted(found)
+    assert found[-1] == 1.0
