@@ -21,9 +21,18 @@ SMALL = {
     "run": f"{TRAINED} controls.permutations=20 explain.slices=12 explain.checked=2",
     "compare": TRAINED,
     "reproduce-paper": TRAINED,
+    "fit": "segment.size=64 segment.steps=40 segment.folds=2 evaluate.resamples=100",
 }
 PAGES = ["README", "docs/tutorial", "docs/explanations", "docs/reproduction"]
-HOW_TO = ["compare", "lesions", "fine-tune", "several-gpus", "check-claims", "plan-a-study"]
+HOW_TO = [
+    "compare",
+    "segment",
+    "lesions",
+    "fine-tune",
+    "several-gpus",
+    "check-claims",
+    "plan-a-study",
+]
 
 
 def blocks(page):

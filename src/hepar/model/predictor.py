@@ -197,8 +197,8 @@ def _findings(
             )
         )
     outlines = readers[0].outlines
-    for told in outlines.remarks if outlines else ():
-        findings.append(Finding("outline", told.partition(":")[0], told))
+    remarks = outlines.remarks if outlines else []
+    findings += [Finding("outline", told.partition(":")[0], told) for told in remarks]
     if empty:
         findings.append(
             Finding(
