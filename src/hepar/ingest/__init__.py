@@ -1,6 +1,7 @@
 """The doors: the only room that knows file formats; sources become manifests, samples slices."""
 
+from hepar.ingest.findings import findings_of
 from hepar.ingest.slices import read_slices
 from hepar.ingest.sources import READERS, check_config, ingest, ingest_files
 
-__all__ = ["READERS", "check_config", "ingest", "ingest_files", "read_slices"]
+__all__ = ["READERS", "check_config", "findings_of", "ingest", "ingest_files", "read_slices"]

@@ -55,7 +55,7 @@ class Gate:
 
     Attributes:
         clouds: by kind of pixels; a kind without one is judged by its header alone.
-        kinds: of the pixels seen: "hu", "picture".
+        kinds: of the pixels seen: "hu", "picture", "rgb".
         spacing_mm: least and greatest (z, y, x) voxel size seen, ((z, y, x), (z, y, x)); None where
             no training slice tells.
         phases: contrast phases seen, lower case; empty where none is named.
@@ -190,6 +190,7 @@ class Gate:
         chosen = {}
         for patient, own in rows.items():
             judged = [i for i in own if verdicts[i].score is not None]
+            judged = [i for i in judged if samples[i].kind != "rgb"]  # a tile has no upper side
             if judged:
                 spread = np.linspace(0, len(judged) - 1, min(_TURNED_A_PATIENT, len(judged)))
                 chosen[patient] = [judged[round(at)] for at in spread]
