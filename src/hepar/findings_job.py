@@ -129,7 +129,7 @@ def _cohort_of(name: str, names: Sequence[str], cohort: Cohort) -> Cohort:
     has = [manifest.patient_label(own) == name for own in manifest.patients.values()]
     if min(sum(has), len(has) - sum(has)) < 2:
         raise ConfigError(
-            f"{name}: expected two patients or more with and without it, got {sum(has)} with and "
+            f"expected two patients or more with and without it, got {sum(has)} with and "
             f"{len(has) - sum(has)} without. Leave it out of ingest.findings."
         )
     places = {p: cohort.split.assignments[p] for p in manifest.patients}

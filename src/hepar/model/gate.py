@@ -102,7 +102,7 @@ class Gate:
             known = score if sample.kind in self.clouds and np.isfinite(score) else None
             reason = self._header(sample, sample.path in coloured)
             if not reason and sample.kind in self.clouds:
-                reason = _distance_reason(score)
+                reason = _distance_reason(score, sample.kind)
             verdicts.append(Verdict(not reason, known, reason))
         return verdicts
 
@@ -213,15 +213,15 @@ class Gate:
         return reasons
 
 
-def _distance_reason(score: float) -> str:
+def _distance_reason(score: float, kind: str) -> str:
     if not np.isfinite(score):
         return "its features are not finite numbers: damaged pixels?"
     if score <= 1:
         return ""
-    return (
-        f"unlike the training slices (distance {max(score, 1.01):.2f} times the limit): "
-        "not an abdominal CT at liver level?"
-    )
+    what, guess = "slices", "not an abdominal CT at liver level?"
+    if kind == "rgb":
+        what, guess = "tiles", "another tissue, stain or magnification?"
+    return f"unlike the training {what} (distance {max(score, 1.01):.2f} times the limit): {guess}"
 
 
 def gate_to_document(gate: Gate) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
