@@ -23,7 +23,15 @@ SMALL = {
     "reproduce-paper": TRAINED,
 }
 PAGES = ["README", "docs/tutorial", "docs/explanations", "docs/reproduction"]
-HOW_TO = ["compare", "lesions", "fine-tune", "several-gpus", "check-claims", "plan-a-study"]
+HOW_TO = [
+    "compare",
+    "lesions",
+    "fine-tune",
+    "several-gpus",
+    "check-claims",
+    "plan-a-study",
+    "histopathology",
+]
 
 
 def blocks(page):
