@@ -60,6 +60,12 @@ def run_findings(source: Path, out: Path, config: RunConfig, command: str = "") 
 
     cohort, (parts,) = prepare(source, ledger, [config], divide)
     names = findings_of(cohort.manifest.samples, config.ingest)
+    folders = {folder_name(name).strip(".-") for name in names}
+    if len(folders) < len(names) or "" in folders:
+        raise ConfigError(
+            f"ingest.findings: expected names that differ in letters or digits, got "
+            f"{', '.join(names)}. Rename the columns."
+        )
     done: dict[str, Path] = {}
     failed: list[str] = []
     for name in names:

@@ -8,6 +8,9 @@ import shutil
 
 import pytest
 
+from hepar import read_config, run_findings
+from hepar import run as run_one
+from hepar.errors import ConfigError
 from hepar.phantom import FINDINGS, TileConfig, write_tiles
 
 pytest.importorskip("skimage")
@@ -153,3 +156,22 @@ def test_a_finding_that_nobody_has_stops_no_other(tiles, hepar, tmp_path):
     assert "rare could not be fitted: expected two patients or more" in " ".join(
         document["warnings"]
     )
+
+
+def test_names_that_would_share_a_folder_and_calls_that_want_one_label_are_refused(tiles, tmp_path):
+    table = rows(tiles / "index.csv")
+    shutil.copytree(tiles, tmp_path / "source")
+    for row in table:
+        row["fibrosis?"] = row["fibrosis"]
+        row["fibrosis!"] = row["fibrosis"]
+    with (tmp_path / "source" / "index.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(table[0]))
+        writer.writeheader()
+        writer.writerows(table)
+    settings = ["backbone.name=efficientnet_lite0", "audit.copies=false"]
+    settings += ["ingest.findings=fibrosis?,fibrosis!"]
+    config = read_config(None, settings, "histopathology")
+    with pytest.raises(ConfigError, match="expected names that differ in letters or digits, got f"):
+        run_findings(tmp_path / "source", tmp_path / "r", config)
+    with pytest.raises(ConfigError, match=r"findings are run by hepar\.run_findings"):
+        run_one(tmp_path / "source", tmp_path / "r", config)

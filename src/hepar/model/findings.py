@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -123,7 +124,7 @@ def slide_scores(predictions: Predictions, manifest: Manifest, how: str, top_k: 
 def write_findings_bundle(
     folder: Path, bundles: Mapping[str, Path], provenance: Mapping[str, Any]
 ) -> None:
-    """Copy the bundles of findings into one folder, and say there which they are.
+    """Copy the bundles of findings into one folder, which appears complete or not at all.
 
     Args:
         folder: replaced where it holds such a bundle already.
@@ -138,14 +139,18 @@ def write_findings_bundle(
             f"{folder}: expected a new folder or a bundle of findings to replace, got other "
             "files. Choose another folder."
         )
-    shutil.rmtree(folder, ignore_errors=True)
     entries = []
-    for name, source in bundles.items():
-        place = source.parent.name
-        shutil.copytree(source, folder / place)
-        seal = sha256_file(folder / place / "bundle.json")
-        entries.append({"finding": name, "folder": place, "bundle_sha256": seal})
-    write_artefact(folder / FINDINGS_FILE, "findings_bundle", {"findings": entries}, provenance)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        room = Path(temporary) / "bundle"
+        for name, source in bundles.items():
+            place = source.parent.name
+            shutil.copytree(source, room / place)
+            seal = sha256_file(room / place / "bundle.json")
+            entries.append({"finding": name, "folder": place, "bundle_sha256": seal})
+        write_artefact(room / FINDINGS_FILE, "findings_bundle", {"findings": entries}, provenance)
+        if folder.exists():
+            folder.replace(Path(temporary) / "old")
+        room.replace(folder)
 
 
 def load_findings(folder: Path, threads: int = 0) -> FindingsPredictor:
