@@ -48,7 +48,7 @@ bench: setup-test ## measure speed and memory; writes docs/benchmarks.md
 
 lock: ## resolve requirements/*.txt anew (needs uv)
 	uv pip compile --universal --generate-hashes --no-annotate --python-version 3.11 pyproject.toml requirements/build.in -o requirements/base.txt
-	uv pip compile --universal --generate-hashes --no-annotate --python-version 3.11 pyproject.toml requirements/build.in --extra train --extra pdf --group test --group check --override requirements/overrides.in -c requirements/base.txt -c requirements/caps.in -o requirements/test.txt
+	uv pip compile --universal --generate-hashes --no-annotate --python-version 3.11 pyproject.toml requirements/build.in --extra train --extra pdf --extra histology --group test --group check --override requirements/overrides.in -c requirements/base.txt -c requirements/caps.in -o requirements/test.txt
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hepar.data import LabelSet, Manifest, Sample, Slice, read_manifest, write_manifest
     from hepar.errors import HeparError
     from hepar.evaluate import Predictions, read_predictions
+    from hepar.findings_job import run_findings
     from hepar.ingest import ingest_files
     from hepar.main_job import run
     from hepar.model import load_predictor, read_bundle
@@ -27,6 +28,7 @@ _ROOMS = {
     "data": ("LabelSet", "Manifest", "Sample", "Slice", "read_manifest", "write_manifest"),
     "errors": ("HeparError",),
     "evaluate": ("Predictions", "read_predictions"),
+    "findings_job": ("run_findings",),
     "ingest": ("ingest_files",),
     "main_job": ("run",),
     "model": ("load_predictor", "read_bundle"),
@@ -59,6 +61,7 @@ __all__ = [
     "read_manifest",
     "read_predictions",
     "run",
+    "run_findings",
     "write_cohort",
     "write_manifest",
 ]

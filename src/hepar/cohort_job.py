@@ -7,13 +7,13 @@ import os
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hepar.backbone import BACKBONES, BackboneSpec, Weights, find_weights
-from hepar.config import RunConfig
+from hepar.config import RunConfig, SplitConfig
 from hepar.data import Finding, Manifest, read_manifest, write_manifest
 from hepar.errors import ConfigError, IngestError
 from hepar.ledger import Ledger
@@ -34,6 +34,8 @@ __all__ = [
     "plan",
     "prepare",
 ]
+
+Divide = Callable[[Manifest, SplitConfig], Split]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +84,7 @@ def new_ledger(out: Path, command: str = "") -> Ledger:
 
 
 def prepare(
-    source: Path, ledger: Ledger, configs: Sequence[RunConfig]
+    source: Path, ledger: Ledger, configs: Sequence[RunConfig], divide: Divide = make_split
 ) -> tuple[Cohort, list[tuple[PlannedPart, ...]]]:
     """Ingest and split a source once, for one model or several.
 
@@ -92,6 +94,7 @@ def prepare(
         source: a table, a folder of class folders, a DICOM tree or NIfTI volumes.
         ledger: of the folder that gets manifest and split.
         configs: of the models; ingest and split are the first one's.
+        divide: makes the split.
 
     Returns:
         The cohort, and each model's networks.
@@ -108,7 +111,7 @@ def prepare(
         manifest = _without_liver(manifest)
         if configs[0].segment.model:
             manifest = _without_outline(manifest, configs[0])
-    return Cohort(manifest, _split(manifest, ledger, configs[0])), plans
+    return Cohort(manifest, _split(manifest, ledger, configs[0], divide)), plans
 
 
 def audit_source(source: Path, ledger: Ledger, config: RunConfig) -> tuple[Manifest, Audit]:
@@ -298,7 +301,7 @@ def _without_outline(manifest: Manifest, config: RunConfig) -> Manifest:
     return dataclasses.replace(manifest, samples=shown, findings=(*manifest.findings, finding))
 
 
-def _split(manifest: Manifest, ledger: Ledger, config: RunConfig) -> Split:
+def _split(manifest: Manifest, ledger: Ledger, config: RunConfig, divide: Divide) -> Split:
     path = ledger.folder / "split.json"
     rows = [[s.sample_id, s.patient_id, s.label] for s in manifest.samples]
     inputs = [digest(rows), dataclasses.asdict(config.split), hash_files(ledger, "manifest.csv")]
@@ -306,7 +309,7 @@ def _split(manifest: Manifest, ledger: Ledger, config: RunConfig) -> Split:
     def work() -> None:
         hashes = {"manifest.csv": hash_files(ledger, "manifest.csv")}
         provenance = stamp(ledger.command, seed=config.split.seed, inputs=hashes)
-        write_split(path, make_split(manifest, config.split), manifest, provenance)
+        write_split(path, divide(manifest, config.split), manifest, provenance)
 
     ledger.stage("split", inputs, ["split.json"], work)
     return read_split(path)

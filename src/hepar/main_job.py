@@ -14,6 +14,7 @@ from hepar.cohort_job import Cohort, PlannedPart, hash_files, new_ledger, prepar
 from hepar.config import RunConfig
 from hepar.controls_job import control_model
 from hepar.data import Manifest
+from hepar.errors import ConfigError
 from hepar.explain_job import explain_model
 from hepar.fit.workers import barrier, rank
 from hepar.fit_job import Job, decide, fit, guard, write_recipes
@@ -50,6 +51,11 @@ def run(source: Path, out: Path, config: RunConfig, command: str = "") -> Path:
         HeparError: the source, the configuration or a stage is refused, in one line.
     """
     check(config)
+    if config.ingest.findings:
+        raise ConfigError(
+            f"ingest.findings={config.ingest.findings}: expected one label a sample here. Several "
+            "findings are run by hepar.run_findings, or by `hepar run`."
+        )
     ledger = new_ledger(out, command)
     if rank() > 0:
         barrier()

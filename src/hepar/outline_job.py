@@ -96,8 +96,9 @@ def _open(model: Path, manifest: Manifest, config: BackboneConfig) -> tuple[Outl
             f"{model}: expected a bundle with a segmenter, got one without. Fit it with "
             "--segmenter, or name the folder of `hepar segment fit`."
         )
-    finder = [part for part in bundle.parts if part.backbone["name"] == "lesion_finder"]
-    return Outlines(manifest, Segmenter(bundle.segmenter), config.threads), (finder or [None])[0]
+    finders = (part for part in bundle.parts if part.backbone["name"] == "lesion_finder")
+    outlines = Outlines(manifest, Segmenter(bundle.segmenter), config.threads)
+    return outlines, next(finders, None)
 
 
 def _livers(outlines: Outlines) -> list[Mask]:

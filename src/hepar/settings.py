@@ -21,6 +21,7 @@ from hepar.registry import nearest
 __all__ = ["check"]
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
+    "ingest.pixels": ("grey", "rgb"),
     "split.unit": ("patient", "image"),
     "head.kind": tuple(HEAD_KINDS),
     "head.aggregate": ("mean", "top", "max"),

@@ -19,6 +19,7 @@ __all__ = [
     "hold_out",
     "make_split",
     "read_split",
+    "split_findings",
     "split_table",
     "write_split",
 ]
@@ -168,6 +169,25 @@ def _numbered_folds(places: Mapping[str, str], column: str) -> dict[str, Assignm
     return assignments
 
 
+def _check_config(config: SplitConfig) -> None:
+    if config.folds < 2:
+        raise SplitError(f"split.folds: expected 2 or more, got {config.folds}.")
+    if not 0 <= config.test <= 0.9:
+        raise SplitError(f"split.test: expected a share from 0 to 0.9, got {config.test}.")
+    if config.unit not in {"patient", "image"}:
+        raise SplitError(f"split.unit: expected patient or image, got {config.unit!r}.")
+
+
+def _count_folds(config: SplitConfig, n_train: int, n_test: int) -> int:
+    folds = min(config.folds, n_train)
+    if folds < 2:
+        raise SplitError(
+            f"split: expected 2 or more patients to train on, got {n_train} after "
+            f"{n_test} went to test. Add patients or lower split.test."
+        )
+    return folds
+
+
 def make_split(manifest: Manifest, config: SplitConfig) -> Split:
     """Divide a cohort's patients into an optional test partition and k folds.
 
@@ -189,12 +209,7 @@ def make_split(manifest: Manifest, config: SplitConfig) -> Split:
         LeakageError: `column` puts one patient in two places.
     """
     _check_labels(manifest)
-    if config.folds < 2:
-        raise SplitError(f"split.folds: expected 2 or more, got {config.folds}.")
-    if not 0 <= config.test <= 0.9:
-        raise SplitError(f"split.test: expected a share from 0 to 0.9, got {config.test}.")
-    if config.unit not in {"patient", "image"}:
-        raise SplitError(f"split.unit: expected patient or image, got {config.unit!r}.")
+    _check_config(config)
     places = _column_places(manifest, config.column) if config.column else {}
     if any(value.isdigit() for value in places.values()):
         assignments = _numbered_folds(places, config.column)
@@ -206,15 +221,79 @@ def make_split(manifest: Manifest, config: SplitConfig) -> Split:
     else:
         tests = set(_take_test(strata, config.test))
     rest = [patient for stratum in strata for patient in stratum if patient not in tests]
-    folds = min(config.folds, len(rest))
-    if folds < 2:
-        raise SplitError(
-            f"split: expected 2 or more patients to train on, got {len(rest)} after "
-            f"{len(tests)} went to test. Add patients or lower split.test."
-        )
+    folds = _count_folds(config, len(rest), len(tests))
     assignments = {patient: Assignment("test", None) for patient in tests}
     assignments |= {patient: Assignment("train", i % folds) for i, patient in enumerate(rest)}
     return Split(assignments, folds, config.seed, manifest.unit)
+
+
+def split_findings(manifest: Manifest, findings: Sequence[str], config: SplitConfig) -> Split:
+    """Divide patients once for several findings, each spread as evenly as can be.
+
+    The finding, or lack of one, that the fewest undivided patients carry is dealt first; each of
+    them goes where it is wanted most. Patients without any known finding come last.
+
+    Args:
+        manifest: the cohort; its other columns hold the findings as "0" or "1".
+        findings: names of these columns.
+        config: as in `make_split`.
+
+    Returns:
+        The split.
+
+    Raises:
+        SplitError: as `make_split`.
+        LeakageError: as `make_split`.
+
+    Source:
+        Iterative stratification: Sechidis et al., ECML PKDD 2011.
+    """
+    _check_config(config)
+    places = _column_places(manifest, config.column) if config.column else {}
+    if any(value.isdigit() for value in places.values()):
+        assignments = _numbered_folds(places, config.column)
+        folds = 1 + max(place.fold or 0 for place in assignments.values())
+        return Split(assignments, folds, config.seed, manifest.unit)
+    carried = {
+        patient: frozenset((name, any(s.extra.get(name) == "1" for s in own))
+                           for name in findings if any(s.extra.get(name) for s in own))
+        for patient, own in manifest.patients.items()
+    }  # fmt: skip
+    tests = {patient for patient, value in places.items() if value == "test"}
+    if not places and config.test:
+        wanted = round(config.test * len(carried)) / len(carried)
+        tests = {p for p, at in _dealt(carried, [1 - wanted, wanted], config.seed).items() if at}
+    rest = {patient: marks for patient, marks in carried.items() if patient not in tests}
+    folds = _count_folds(config, len(rest), len(tests))
+    assignments = {patient: Assignment("test", None) for patient in tests}
+    dealt = _dealt(rest, [1 / folds] * folds, config.seed)
+    assignments |= {patient: Assignment("train", at) for patient, at in dealt.items()}
+    return Split(assignments, folds, config.seed, manifest.unit)
+
+
+def _dealt(
+    carried: Mapping[str, frozenset[tuple[str, bool]]], shares: Sequence[float], seed: int
+) -> dict[str, int]:
+    """Return patient -> bin, so that each bin has about its share of each mark's carriers."""
+    left = {patient: carried[patient] for patient in _shuffled(list(carried), seed)}
+    counts = Counter(mark for marks in left.values() for mark in marks)
+    room = [share * len(left) for share in shares]
+    wanted = [{mark: share * n for mark, n in counts.items()} for share in shares]
+    dealt: dict[str, int] = {}
+    while left:
+        counts = Counter(mark for marks in left.values() for mark in marks)
+        rarest = min(counts, key=lambda mark: (counts[mark], mark)) if counts else None
+        for patient in [p for p, marks in left.items() if rarest is None or rarest in marks]:
+            own = left.pop(patient)
+            at = max(
+                range(len(shares)),
+                key=lambda i: (wanted[i][rarest] if rarest else 0.0, room[i], -i),
+            )
+            room[at] -= 1
+            for mark in own:
+                wanted[at][mark] -= 1
+            dealt[patient] = at
+    return dealt
 
 
 def hold_out(

@@ -32,6 +32,7 @@ HOW_TO = [
     "several-gpus",
     "check-claims",
     "plan-a-study",
+    "histopathology",
 ]
 
 

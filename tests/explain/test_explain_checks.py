@@ -146,3 +146,18 @@ def test_a_lesion_is_outlined_where_it_lies():
     rows, columns = np.nonzero((drawn != drawn[..., :1]).any(axis=2))
     found = (rows.min(), rows.max(), columns.min(), columns.max())
     np.testing.assert_allclose(found, (30, 39, 20, 29), atol=1)
+
+
+def test_a_tile_is_drawn_in_its_colours_under_its_heat():
+    tile = np.full((40, 60, 3), (230, 120, 180), np.uint8)
+    tile[:, 30:] = (80, 60, 140)
+    picture = grey_picture(Slice(tile, "rgb"), 60)
+    assert picture.shape == (60, 60, 3)
+    assert picture[30, 10].tolist() == [180, 120, 230]  # blue first, as OpenCV writes it
+    assert picture[30, 50].tolist() == [140, 60, 80]
+    assert not picture[0].any()  # beside the tile
+    heat = np.zeros((40, 60), np.float32)
+    heat[:, :20] = 1
+    drawn = draw_heat(picture, heat, 1.0)
+    assert drawn[30, 50].tolist() == picture[30, 50].tolist()
+    assert drawn[30, 5].tolist() != picture[30, 5].tolist()

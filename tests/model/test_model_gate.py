@@ -189,3 +189,18 @@ def test_a_gate_can_be_taken_away(small_bundle, tmp_path):
     write_bundle(folder, replace(small_bundle, gate=gate()))
     write_gate(folder, None, small_bundle.provenance)
     assert read_bundle(folder).gate is None
+
+
+def test_a_tile_has_no_upper_side():
+    tiles = [replace(SAMPLE, sample_id=f"a/{i}", kind="rgb", spacing_mm=None) for i in range(4)]
+    clouds = {"rgb": cloud(), "hu": cloud()}
+    made = gate(clouds=clouds, kinds=("rgb", "hu"), spacing_mm=None)
+    upright = made.judge(np.repeat(FAR, 4, axis=0), tiles)
+
+    def turned(positions):
+        return np.repeat(NEAR, len(positions), axis=0)
+
+    answer = made.judge_patients(upright, tiles, turned)["a"]
+    assert "upside down" not in answer.reason
+    asked = made.judge_patients(upright, [replace(t, kind="hu") for t in tiles], turned)["a"]
+    assert "upside down" in asked.reason

@@ -134,3 +134,12 @@ def test_images_of_another_kind_than_in_training_are_said(small_bundle, network,
     )
     (only,) = Predictor(liver(small_bundle, pictures), (network,)).predict(pictures).findings
     assert only.code == "no-liver"
+
+
+def test_a_tile_in_colour_is_refused_by_a_model_of_ct(small_bundle, network, tmp_path):
+    rng = np.random.default_rng(0)
+    cv2.imwrite(str(tmp_path / "a.png"), rng.integers(0, 255, (64, 64, 3), np.uint8))
+    tile = Sample("a.png", "P", "a.png", kind="rgb", sha256=sha256_file(tmp_path / "a.png"))
+    predictor = Predictor(small_bundle, (network,))
+    with pytest.raises(RecipeError, match=r"a\.png: RGB tile, not grey; step 'picture_scale' need"):
+        predictor.predict(Manifest((tile,), LabelSet(()), tmp_path))

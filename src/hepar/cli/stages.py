@@ -174,3 +174,22 @@ def phantom(
     )
     write_cohort(out, config)
     typer.echo(f"{out}: {patients} patients; labels.csv, truth.csv, dicom/, nifti/, png/")
+
+
+@app.command("phantom-tiles", rich_help_panel=STAGE)
+def phantom_tiles(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write the cohort to.")],
+    patients: Annotated[int, typer.Option(help="Half of them with each finding.")] = 24,
+    slides: Annotated[int, typer.Option(help="Slides a patient.")] = 2,
+    tiles: Annotated[int, typer.Option(help="Tiles a slide.")] = 6,
+    size: Annotated[int, typer.Option(help="Side of a tile in pixels.")] = 256,
+    laboratories: Annotated[int, typer.Option(help="Each with its own colours.")] = 3,
+    difficulty: Annotated[float, typer.Option(help="0 easy to 1 very hard.")] = 0.5,
+    seed: Annotated[int, typer.Option(help="Of the cohort.")] = 0,
+) -> None:
+    """Make a cohort of synthetic stained tiles with known findings: PNG and index.csv."""
+    from hepar.phantom import TileConfig, write_tiles
+
+    config = TileConfig(patients, slides, tiles, size, laboratories, difficulty, seed)
+    index = write_tiles(out, config)
+    typer.echo(f"{index}: {patients} patients, {patients * slides * tiles} tiles")

@@ -37,6 +37,13 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "patience": 5,
         },
     },
+    "histopathology": {
+        "ingest": {"pixels": "rgb", "findings": "all"},
+        "recipe": {"name": "histology"},
+        "backbone": {"name": "efficientnet_b2"},
+        "augment": {"flip_lr": True, "flip_ud": True, "stain": 0.1},
+        "head": {"views": 4, "aggregate": "top"},
+    },
     "scratch": {
         "backbone": {"name": "small_cnn"},
         "head": {"kind": "dense"},
@@ -44,7 +51,8 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     },
 }
 """What `--preset` stands for: the paper's fine-tuning; LP-FT (the head first, then the last stage
-with little steps, Kumar 2022); a small network without pretraining."""
+with little steps, Kumar 2022); several findings in stained RGB tiles; a small network without
+pretraining."""
 
 LEVELS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "slice": {},

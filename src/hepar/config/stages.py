@@ -39,6 +39,9 @@ class IngestConfig:
         mask_values: such as "liver=127,lesion=255"; "" to infer them from the masks.
         flip_vertical: pictures are stored upside down.
         allow_gaps: accept a series with missing or unevenly spaced slices.
+        pixels: "grey", or "rgb" for stained tiles in colour; colours are never guessed.
+        findings: columns of 0 and 1, comma-separated, each a model of its own; "all" for every such
+            column; "" where `label_column` holds the label.
         max_megapixels: refuse one slice or picture above this many million pixels.
         max_megabytes: refuse a file or volume that would decode to more than this many MB.
     """
@@ -52,6 +55,8 @@ class IngestConfig:
     mask_values: str = ""
     flip_vertical: bool = False
     allow_gaps: bool = False
+    pixels: str = "grey"
+    findings: str = ""
     max_megapixels: float = 20.0
     max_megabytes: float = 1024.0
 
@@ -106,8 +111,8 @@ class RecipeConfig:
     """How pixels become network input.
 
     Attributes:
-        name: "auto" (liver where every sample has a mask, else ct for HU, else picture) or the name
-            of a recipe.
+        name: "auto" (liver where every sample has a mask, else ct for HU, else picture; histology
+            for RGB) or the name of a recipe.
         size: side of the square network input in pixels; 0 for the backbone's own.
     """
 
@@ -183,6 +188,8 @@ class AugmentConfig:
         gain: largest relative change of contrast.
         offset: largest shift of grey values, in standard deviations of the network's input.
         noise: largest sigma of added Gaussian noise, in the same unit.
+        stain: largest relative change of each stain of an RGB tile, and largest shift of its
+            optical density.
 
     Raises:
         ConfigError: a value makes no sense, such as a negative rotation.
@@ -197,9 +204,13 @@ class AugmentConfig:
     gain: float = 0.1
     offset: float = 0.1
     noise: float = 0.05
+    stain: float = 0.0
 
     def __post_init__(self) -> None:
-        limits = {"rotation": 180, "zoom": 0.9, "shift": 1, "gain": 0.9, "offset": 10, "noise": 10}
+        limits = {
+            "rotation": 180, "zoom": 0.9, "shift": 1, "gain": 0.9, "offset": 10, "noise": 10,
+            "stain": 0.9,
+        }  # fmt: skip
         for name, limit in limits.items():
             value = getattr(self, name)
             if not 0 <= value <= limit:

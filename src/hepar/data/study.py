@@ -8,7 +8,7 @@ from typing import Literal
 
 __all__ = ["Finding", "Kind", "Sample", "Unit"]
 
-Kind = Literal["hu", "picture"]
+Kind = Literal["hu", "picture", "rgb"]
 
 Unit = Literal["patient", "group", "image"]
 """What a patient_id stands for: a patient; where patient ids are unknown, a group of images that
@@ -17,17 +17,18 @@ look like one patient's; or where that is unknown, too, one image."""
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a network sees once: here, one axial slice.
+    """What a network sees once: here, one axial slice, or one tile of a stained slide.
 
     Attributes:
         sample_id: unique in the manifest: `path`, or `path#frame` in a file of many slices.
         patient_id: the person; the unit of splitting, of resampling and of the interval.
         path: the file, relative to the manifest's root, with forward slashes.
         label: the reference standard's verdict on this sample; "" where it is unknown.
-        kind: "hu" for calibrated Hounsfield units, "picture" for 8- or 16-bit grey values.
+        kind: "hu" for calibrated Hounsfield units, "picture" for 8- or 16-bit grey values, "rgb"
+            for stained tiles in colour.
         frame: index of the slice inside its file, as the file stores it; 0 in single-slice files.
         study_id: one visit; "" where unknown.
-        series_id: one acquisition; "" where unknown.
+        series_id: one acquisition, or one slide; "" where unknown.
         slice_index: rank along the slice normal inside the series, 0 = lowest (towards the feet).
         mask: file of the liver mask, relative to the root; "" where there is none.
         mask_frame: index of the mask's slice inside its file, as the file stores it.

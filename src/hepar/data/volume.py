@@ -25,8 +25,8 @@ class Slice:
 
     Attributes:
         pixels: (y, x) grey values, float32 in HU where `kind` is "hu", else uint8 or uint16;
-            inside a recipe also (y, x, channel) float32.
-        kind: "hu" or "picture".
+            (y, x, 3) where it is "rgb"; inside a recipe also (y, x, channel) float32.
+        kind: "hu", "picture" or "rgb".
         mask: (y, x) uint8 with 0, LIVER and LESION; None where there is no mask.
         spacing_mm: (y, x) pixel size in mm; None where unknown.
         window: (top, left, height, width) that the pixels show of the slice as it was read, in its

@@ -29,7 +29,7 @@ _ORANGE, _SKY = (0, 159, 230), (233, 180, 86)  # of Okabe and Ito, as OpenCV ord
 
 
 def grey_picture(image: Slice, side: int = 0) -> Picture:
-    """Return a slice as a picture (y, x) of grey values.
+    """Return a slice as a picture (y, x) of grey values, or (y, x, 3) of an RGB tile's colours.
 
     Args:
         image: HU are shown in the window -140 to 260, pictures over the range of their type.
@@ -43,6 +43,8 @@ def grey_picture(image: Slice, side: int = 0) -> Picture:
     grey = np.asarray(np.clip(grey, 0, 255), np.float32)
     if side:
         grey = _squared(grey, side, cv2.INTER_AREA)
+    if image.kind == "rgb":
+        grey = grey[..., ::-1]  # as OpenCV orders colours
     return np.asarray(np.rint(grey), np.uint8)
 
 
@@ -96,7 +98,7 @@ def draw_heat(picture: Picture, heat: NDArray[np.float32], scale: float) -> Pict
     slices can be compared.
 
     Args:
-        picture: (y, x) of the slice.
+        picture: (y, x) or (y, x, 3) of the slice.
         heat: (y, x) of the slice, at its own size; negative values are not shown.
         scale: value of the full colour, above 0.
     """
@@ -105,7 +107,7 @@ def draw_heat(picture: Picture, heat: NDArray[np.float32], scale: float) -> Pict
         share = _squared(share, len(picture), cv2.INTER_LINEAR)
     colours = cv2.applyColorMap(np.asarray(np.rint(255 * share), np.uint8), cv2.COLORMAP_INFERNO)
     opacity = (_OPACITY * np.minimum(1, 2 * share))[..., None]
-    return np.asarray(np.rint(picture[..., None] * (1 - opacity) + colours * opacity), np.uint8)
+    return np.asarray(np.rint(in_colour(picture) * (1 - opacity) + colours * opacity), np.uint8)
 
 
 def draw_scale(width: int, height: int) -> Picture:
@@ -118,11 +120,11 @@ def _squared(
     values: NDArray[np.floating[Any] | np.integer[Any]], side: int, how: int
 ) -> NDArray[np.float32]:
     """Return values resized to fit a square and centred in it; 0 beside them."""
-    height, width = values.shape
+    height, width = values.shape[:2]
     scale = side / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = cv2.resize(values, size, interpolation=how)
-    canvas = np.zeros((side, side), np.float32)
+    canvas = np.zeros((side, side, *values.shape[2:]), np.float32)
     top, left = (side - size[1]) // 2, (side - size[0]) // 2
     canvas[top : top + size[1], left : left + size[0]] = small
     return canvas

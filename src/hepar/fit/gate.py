@@ -74,7 +74,7 @@ def fit_gate(
         kept = _spread(patients)
         fitted = _fit_cloud(rows[own][kept], patients[kept], share_refused)
         if isinstance(fitted, str):
-            what = "HU" if kind == "hu" else "pictures"
+            what = {"hu": "HU", "rgb": "RGB tiles"}.get(kind, "pictures")
             notes.append(f"Distances of {what} are not judged: {fitted}.")
             continue
         clouds[kind], note = fitted

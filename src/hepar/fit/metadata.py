@@ -26,8 +26,8 @@ _TELLS = frozenset((
 """Words of a column's name by which it tells the label, who it is, or how it was tested."""
 
 SOURCES = (
-    "dataset", "source", "site", "institution", "hospital", "centre", "center", "manufacturer",
-    "scanner", "model",
+    "dataset", "source", "site", "institution", "hospital", "centre", "center", "laboratory",
+    "manufacturer", "scanner", "model",
 )  # fmt: skip
 """Columns that say where an image comes from, the first that differs between samples."""
 

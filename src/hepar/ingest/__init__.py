@@ -1,5 +1,6 @@
 """The doors: the only room that knows file formats; sources become manifests, samples slices."""
 
+from hepar.ingest.findings import findings_of
 from hepar.ingest.grid import Grid, read_datasets, read_grid
 from hepar.ingest.slices import read_slices
 from hepar.ingest.sources import READERS, check_config, ingest, ingest_files
@@ -8,6 +9,7 @@ __all__ = [
     "READERS",
     "Grid",
     "check_config",
+    "findings_of",
     "ingest",
     "ingest_files",
     "read_datasets",

@@ -68,9 +68,9 @@ def make_manifest(source: Source, config: IngestConfig, *, labelled: bool = True
     known = all(sample.patient_id for sample in found)
     samples = check_patients(found, source.root, config, labelled=labelled)
     if not samples:
-        raise IngestError(f"{source.root}: expected usable CT images, got none {_reasons(notes)}")
+        raise IngestError(f"{source.root}: expected usable images, got none {_reasons(notes)}")
     if labelled:
-        notes += _unlabelled(samples)
+        notes += [] if config.findings else _unlabelled(samples)
         notes += doubtful_masks(samples, values, config)
         notes += _same_words(samples)
     notes = [replace(n, where=escaped(n.where), message=escaped(n.message)) for n in notes]

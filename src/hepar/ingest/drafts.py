@@ -56,7 +56,9 @@ def make_drafts(
         if isinstance(found, Volume):
             drafts += _volume_drafts(sample, found, notes)
             continue
-        if found.coloured:
+        if found.kind == "rgb":
+            sample = replace(sample, kind="rgb")
+        elif found.coloured:
             message = "expected grey values, got colours; their luminance is used."
             notes.append(Finding("colour", sample.path, message))
         size = (found.rows, found.columns)

@@ -10,6 +10,7 @@ from hepar.config import IngestConfig
 from hepar.data import Finding, Sample
 from hepar.errors import IngestError
 from hepar.ingest.files import name_of
+from hepar.ingest.findings import finding_columns
 from hepar.ingest.patients import id_columns
 from hepar.ingest.table import check_columns, other_columns, read_rows
 from hepar.registry import renamed
@@ -69,7 +70,9 @@ def read_labels(table: Path, root: Path, config: IngestConfig) -> Labels:
             f"{table}: expected a column patient_id, study_id or series_id, got "
             f"{', '.join(columns) or 'none'}. {_to_rename(columns)}"
         )
-    if "mask" not in columns:
+    if config.findings:
+        finding_columns(table, columns, rows, config.findings)
+    elif "mask" not in columns:
         check_columns(table, columns, config.label_column)
     kept, findings = other_columns(columns, table, config)
     said: dict[str, tuple[str, str, Mapping[str, str]]] = {}

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from hepar.config import IngestConfig
 from hepar.data import Finding
+from hepar.data.study import Kind
 from hepar.ingest.bounds import RefusedFileError
 from hepar.ingest.dicom import DicomHeader
 from hepar.ingest.dicom_file import read_elements
@@ -28,6 +29,9 @@ __all__ = ["Look", "Picture", "Volume", "look_at", "look_at_all", "look_at_mask"
 
 Looked = TypeVar("Looked")
 
+_TILE = "an RGB tile of a stained slide (PNG, JPEG or TIFF)"
+_CT = "CT needs ingest.pixels=grey, or a bundle made from CT."
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -36,6 +40,7 @@ class Picture:
     rows: int
     columns: int
     coloured: bool
+    kind: Kind = "picture"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,8 @@ def look_at(path: Path, config: IngestConfig) -> Look:
     kind = sniff(path)
     if kind == "unknown" and path.stat().st_size == 0:
         raise RefusedFileError("empty", "expected an image, got an empty file.")
+    if config.pixels == "rgb" and kind in {"dicom", "nifti"}:
+        raise RefusedFileError("not-rgb", f"expected {_TILE}, got a {kind.upper()} file. {_CT}")
     if kind == "dicom":
         return Look(sha256_file(path), _look_at_dicom(path, config))
     if kind == "nifti":
@@ -117,7 +124,11 @@ def look_at(path: Path, config: IngestConfig) -> Look:
             "set-aside",
         )  # fmt: skip
     pixels = read_picture(path, config)
-    picture = Picture(pixels.shape[0], pixels.shape[1], has_colour(pixels))
+    coloured = has_colour(pixels)
+    if config.pixels == "rgb" and not coloured:
+        raise RefusedFileError("not-rgb", f"expected {_TILE}, got a grey picture. {_CT}")
+    as_kind: Kind = "rgb" if config.pixels == "rgb" else "picture"
+    picture = Picture(pixels.shape[0], pixels.shape[1], coloured, as_kind)
     return Look(sha256_file(path), picture)
 
 

@@ -58,7 +58,7 @@ def read_slices(
 
 def _read(manifest: Manifest, sample: Sample, config: IngestConfig) -> Slice:
     path = manifest.root / sample.path
-    pixels, kind, stand = _pixels(path, sample.frame, manifest, config)
+    pixels, kind, stand = _pixels(path, sample, manifest, config)
     mask: NDArray[np.uint8] | None = None
     if sample.mask:
         mask_path = manifest.root / sample.mask
@@ -77,15 +77,17 @@ def _read(manifest: Manifest, sample: Sample, config: IngestConfig) -> Slice:
 
 
 def _pixels(
-    path: Path, frame: int, manifest: Manifest, config: IngestConfig
+    path: Path, sample: Sample, manifest: Manifest, config: IngestConfig
 ) -> tuple[NDArray[Any], Kind, Callable[[NDArray[Any]], NDArray[Any]]]:
     """Return one file's stored image, its kind, and what stands it upright, mask included."""
     format_ = sniff(path)
     if format_ == "nifti":
-        return recent_volume(path, config).hu_slice(frame), "hu", _keep
+        return recent_volume(path, config).hu_slice(sample.frame), "hu", _keep
     if format_ == "dicom":
         pixels, kind, header = read_dicom_slice(path, config)
         return pixels, kind, header.stand
+    if sample.kind == "rgb":
+        return read_picture(path, config), "rgb", _keep
     return (
         to_grey(read_picture(path, config)),
         "picture",

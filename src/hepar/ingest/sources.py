@@ -90,6 +90,12 @@ def check_config(config: IngestConfig) -> None:
     """
     if not config.label_column:
         raise IngestError("ingest.label_column: expected the name of a column, got none.")
+    names = [name.strip() for name in config.findings.split(",")] if config.findings else []
+    if "" in names or len(set(names)) < len(names):
+        raise IngestError(
+            "ingest.findings: expected names of columns, comma-separated and none twice, got "
+            f"{config.findings!r}."
+        )
     patient_finder(config)
     parse_mask_values(config.mask_values)
     if config.label_order:

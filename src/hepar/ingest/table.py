@@ -13,6 +13,7 @@ from hepar.data import Finding
 from hepar.data.manifest import COLUMNS
 from hepar.errors import IngestError
 from hepar.ingest.files import Entry, Source
+from hepar.ingest.findings import check_slides, finding_columns
 from hepar.ingest.names import is_one_line
 from hepar.ingest.patients import id_columns
 from hepar.registry import renamed
@@ -109,14 +110,17 @@ def read_table(path: Path, config: IngestConfig, *, labelled: bool = True) -> So
         path: the CSV file. A path in it may be absolute or lead out of the folder, as long as it
             exists.
         config: `label_column` names the label.
-        labelled: whether a label column is required; a `mask` column or `labels_csv` stands in.
+        labelled: whether a label column is required; a `mask` column, `labels_csv` or findings
+            stand in.
 
     Raises:
-        IngestError: a required column is missing, or the table has no row.
+        IngestError: a required column is missing, the table has no row, two patients share a slide,
+            or a finding is neither 0 nor 1.
     """
     columns, rows = read_rows(path)
     required = ["path"]
-    if labelled and "mask" not in columns and not config.labels_csv:
+    named = "mask" in columns or config.labels_csv or config.findings
+    if labelled and not named:
         required.append(config.label_column)
     if config.series_column != "series_id":
         required.append(config.series_column)
@@ -124,6 +128,9 @@ def read_table(path: Path, config: IngestConfig, *, labelled: bool = True) -> So
     rows = [{**row, "series_id": row.get(config.series_column, "")} for row in rows]
     if not rows:
         raise IngestError(f"{path}: expected at least one row, got none.")
+    check_slides(path, rows)
+    if labelled and config.findings:
+        finding_columns(path, columns, rows, config.findings)
     kept, findings = other_columns(columns, path, config)
     if "patient_id" not in columns:
         findings += [
@@ -179,7 +186,7 @@ def _entry(path: Path, number: int, row: Mapping[str, str], label: str, skipped:
         patient_id=row.get("patient_id", ""),
         mask=path.parent / row["mask"] if row.get("mask") else None,
         study_id=row.get("study_id", ""),
-        series_id=row.get("series_id", ""),
+        series_id=row.get("series_id", "") or row.get("slide_id", ""),
         slice_index=slice_index,
         extra={name: value for name, value in row.items() if name not in skipped and value},
     )

@@ -11,6 +11,14 @@ from hepar.model.bundle import (
 )
 from hepar.model.decision import Decision, PatientAnswer, write_answers
 from hepar.model.ensemble_head import Member, StackHead, VoteHead, log_probabilities
+from hepar.model.findings import (
+    FINDINGS_FILE,
+    FindingsPredictor,
+    load_findings,
+    slide_rows,
+    slide_scores,
+    write_findings_bundle,
+)
 from hepar.model.folds import FoldModel, read_folds, write_folds
 from hepar.model.gate import Gate, Verdict
 from hepar.model.gate_inputs import (
@@ -29,11 +37,13 @@ from hepar.model.slope import Slope
 from hepar.model.svm_head import SvmHead
 
 __all__ = [
+    "FINDINGS_FILE",
     "HEADS",
     "Answer",
     "Bundle",
     "Decision",
     "DenseHead",
+    "FindingsPredictor",
     "FoldModel",
     "Gate",
     "Head",
@@ -56,6 +66,7 @@ __all__ = [
     "gate_features",
     "gate_recipes",
     "judge_patients",
+    "load_findings",
     "load_predictor",
     "log_probabilities",
     "looking_network",
@@ -64,10 +75,13 @@ __all__ = [
     "read_folds",
     "read_segmenter",
     "sample_key",
+    "slide_rows",
+    "slide_scores",
     "softmax",
     "write_answers",
     "write_bundle",
     "write_decision",
+    "write_findings_bundle",
     "write_folds",
     "write_gate",
     "write_map_scale",

@@ -67,7 +67,7 @@ class Bundle:
         augment: what views after the first look like.
         views: of each image, whose probabilities are averaged; 1 is the image as it is.
         unit: what its folds left out in turn: "patient", "group" or "image".
-        kinds: of the pixels it was trained on: "hu", "picture".
+        kinds: of the pixels it was trained on: "hu", "picture", "rgb".
         provenance: who made it, from what.
         decision: from the head's scores to answers.
         gate: refuses what the model was not made for; None for none.
@@ -267,6 +267,12 @@ def read_bundle(folder: Path) -> Bundle:
     """
     from safetensors.numpy import load
 
+    if (folder / "findings.json").is_file() and not (folder / "bundle.json").exists():
+        own = ", ".join(path.name for path in sorted(folder.iterdir()) if path.is_dir())
+        raise BundleError(
+            f"{folder}: expected a bundle of one model, got one of several findings. Name one of "
+            f"its folders: {own}."
+        )
     if not (folder / "bundle.json").is_file():
         raise BundleError(
             f"{folder}: expected a bundle folder with bundle.json, got none. "

@@ -55,7 +55,7 @@ class Gate:
 
     Attributes:
         clouds: by kind of pixels; a kind without one is judged by its header alone.
-        kinds: of the pixels seen: "hu", "picture".
+        kinds: of the pixels seen: "hu", "picture", "rgb".
         spacing_mm: least and greatest (z, y, x) voxel size seen, ((z, y, x), (z, y, x)); None where
             no training slice tells.
         phases: contrast phases seen, lower case; empty where none is named.
@@ -102,7 +102,7 @@ class Gate:
             known = score if sample.kind in self.clouds and np.isfinite(score) else None
             reason = self._header(sample, sample.path in coloured)
             if not reason and sample.kind in self.clouds:
-                reason = _distance_reason(score)
+                reason = _distance_reason(score, sample.kind)
             verdicts.append(Verdict(not reason, known, reason))
         return verdicts
 
@@ -190,6 +190,7 @@ class Gate:
         chosen = {}
         for patient, own in rows.items():
             judged = [i for i in own if verdicts[i].score is not None]
+            judged = [i for i in judged if samples[i].kind != "rgb"]  # a tile has no upper side
             if judged:
                 spread = np.linspace(0, len(judged) - 1, min(_TURNED_A_PATIENT, len(judged)))
                 chosen[patient] = [judged[round(at)] for at in spread]
@@ -212,15 +213,15 @@ class Gate:
         return reasons
 
 
-def _distance_reason(score: float) -> str:
+def _distance_reason(score: float, kind: str) -> str:
     if not np.isfinite(score):
         return "its features are not finite numbers: damaged pixels?"
     if score <= 1:
         return ""
-    return (
-        f"unlike the training slices (distance {max(score, 1.01):.2f} times the limit): "
-        "not an abdominal CT at liver level?"
-    )
+    what, guess = "slices", "not an abdominal CT at liver level?"
+    if kind == "rgb":
+        what, guess = "tiles", "another tissue, stain or magnification?"
+    return f"unlike the training {what} (distance {max(score, 1.01):.2f} times the limit): {guess}"
 
 
 def gate_to_document(gate: Gate) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

@@ -31,7 +31,7 @@ __all__ = [
 LOOKING = "efficientnet_lite0"
 """The network whose weights every installation has; it looks at whole slices."""
 
-_RECIPES: Mapping[Kind, str] = {"hu": "ct", "picture": "picture"}
+_RECIPES: Mapping[Kind, str] = {"hu": "ct", "picture": "picture", "rgb": "rgb"}
 
 _SIDE = 224
 
@@ -57,7 +57,7 @@ def gate_recipes(network: NetworkInput) -> dict[str, Recipe]:
     Example:
         >>> recipes = gate_recipes(NetworkInput(224, (0.5,) * 3, (0.5,) * 3))
         >>> {kind: recipe.name for kind, recipe in recipes.items()}
-        {'hu': 'ct', 'picture': 'picture'}
+        {'hu': 'ct', 'picture': 'picture', 'rgb': 'rgb'}
     """
     return {kind: Recipe(name, RECIPES.get(name)(kind, network)) for kind, name in _RECIPES.items()}
 

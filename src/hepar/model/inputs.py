@@ -121,7 +121,8 @@ class InputReader:
     def _view(self, image: NDArray[np.float32], position: int, view: int) -> NDArray[np.float32]:
         if not view:
             return image
-        return augment(image, draw_view(self.augment, _SEED, self.samples[position], view))
+        draw = draw_view(self.augment, _SEED, self.samples[position], view)
+        return augment(image, draw, self.recipe.scale)
 
     def _read(self, positions: Sequence[int]) -> list[NDArray[np.float32]]:
         blank = np.zeros((3, self.recipe.size, self.recipe.size), np.float32)

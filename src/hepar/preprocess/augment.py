@@ -17,6 +17,7 @@ from hepar.provenance import digest
 __all__ = ["IDENTITY", "Draw", "augment", "draw", "draw_view"]
 
 Floats = NDArray[np.float32]
+Scale = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,8 @@ class Draw:
         gain: factor on grey values.
         offset: added to grey values, in standard deviations of the network's input.
         noise: sigma of added Gaussian noise, in the same unit; the three channels get the same.
-        seed: of the noise.
+        stain: largest relative change of each stain, and of a shift of its optical density.
+        seed: of the noise and of the stains.
     """
 
     rotation: float = 0.0
@@ -47,6 +49,7 @@ class Draw:
     gain: float = 1.0
     offset: float = 0.0
     noise: float = 0.0
+    stain: float = 0.0
     seed: int = 0
 
     def to_json(self) -> dict[str, Any]:
@@ -81,6 +84,7 @@ def draw(generator: np.random.Generator, config: AugmentConfig) -> Draw:
         gain=1 + config.gain * gain,
         offset=config.offset * offset,
         noise=config.noise * noise,
+        stain=config.stain,
         seed=int(generator.integers(2**32)),
     )
 
@@ -99,12 +103,13 @@ def draw_view(config: AugmentConfig, seed: int, sample: str, view: int) -> Draw:
     return draw(np.random.default_rng(int(digest(seed, sample, view), 16)), config)
 
 
-def augment(image: Floats, draw: Draw) -> Floats:
+def augment(image: Floats, draw: Draw, scale: Scale = ((0.0,) * 3, (1.0,) * 3)) -> Floats:
     """Return another view of network input; the argument is not changed.
 
     Args:
         image: (3, H, W) float32, standardised.
         draw: what to change; IDENTITY gives equal pixels back.
+        scale: mean and standard deviation it was standardised by, where stains are changed.
 
     Returns:
         (3, H, W) float32, contiguous. Pixels from outside repeat the border.
@@ -113,12 +118,25 @@ def augment(image: Floats, draw: Draw) -> Floats:
     geometry = (draw.rotation, draw.zoom, draw.shift_x, draw.shift_y, draw.flip_lr, draw.flip_ud)
     if geometry != (0.0, 1.0, 0.0, 0.0, False, False):
         changed = _warp(changed, draw)
+    if draw.stain:
+        changed = _stained(changed, draw, scale)
     if (draw.gain, draw.offset) != (1.0, 0.0):
         changed = changed * np.float32(draw.gain) + np.float32(draw.offset)
     if draw.noise:
         grain = np.random.default_rng(draw.seed).standard_normal(image.shape[1:], np.float32)
         changed = changed + np.float32(draw.noise) * grain
     return np.ascontiguousarray(changed.copy() if changed is image else changed)
+
+
+def _stained(image: Floats, draw: Draw, scale: Scale) -> Floats:
+    """Make each stain stronger or weaker, and add some of it or take it away."""
+    from hepar.preprocess.stain import jitter_stains
+
+    strength, shift = np.random.default_rng([draw.seed, 1]).uniform(-draw.stain, draw.stain, (2, 3))
+    mean, std = (np.asarray(value, np.float32)[:, None, None] for value in scale)
+    rgb = (image * std + mean).transpose(1, 2, 0)
+    other = np.asarray(jitter_stains(rgb, 1 + strength, shift), np.float32)
+    return np.asarray((other.transpose(2, 0, 1) - mean) / std, np.float32)
 
 
 def _warp(image: Floats, draw: Draw) -> Floats:

@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 from hepar.data import Slice
 from hepar.errors import RecipeError
 
-__all__ = ["hu_only", "liver_of", "picture_only"]
+__all__ = ["hu_only", "liver_of", "picture_only", "rgb_only"]
+
+_RGB = "Use recipe 'histology' or 'rgb', or a bundle of RGB tiles."
 
 
 def hu_only(image: Slice, step: str) -> None:
@@ -17,6 +19,8 @@ def hu_only(image: Slice, step: str) -> None:
     Raises:
         RecipeError: the slice is not in HU.
     """
+    if image.kind == "rgb":
+        raise RecipeError(f"RGB tile, not HU; step {step!r} needs HU. {_RGB}")
     if image.kind != "hu":
         raise RecipeError(
             f"8-bit picture, not HU; step {step!r} needs HU. "
@@ -28,11 +32,26 @@ def picture_only(image: Slice, step: str) -> None:
     """Refuse HU.
 
     Raises:
-        RecipeError: the slice is in HU.
+        RecipeError: the slice is in HU or RGB.
     """
+    if image.kind == "rgb":
+        raise RecipeError(f"RGB tile, not grey; step {step!r} needs a grey picture. {_RGB}")
     if image.kind != "picture":
         raise RecipeError(
             f"HU, not a picture; step {step!r} needs a picture. Use recipe 'ct' or 'liver'."
+        )
+
+
+def rgb_only(image: Slice, step: str) -> None:
+    """Refuse HU and grey pictures.
+
+    Raises:
+        RecipeError: the slice is not in RGB.
+    """
+    if image.kind != "rgb":
+        raise RecipeError(
+            f"{'HU' if image.kind == 'hu' else 'grey picture'}, not an RGB tile; step {step!r} "
+            "needs RGB. Say --set ingest.pixels=rgb for tiles, or use a recipe for CT."
         )
 
 

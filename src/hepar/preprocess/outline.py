@@ -75,7 +75,7 @@ def doubts(
     """
     from scipy import ndimage
 
-    said = []
+    said: list[str] = []
     area_cm2 = (cleaned > 0).sum((1, 2)) * spacing_mm[0] * spacing_mm[1] / 100
     if not area_cm2.any():
         return said

@@ -63,6 +63,12 @@ class Recipe:
         return max((getattr(step, "size", 0) for step in self.steps), default=0)
 
     @property
+    def scale(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation, per channel, that the last step standardises by."""
+        last = self.steps[-1] if self.steps else None
+        return getattr(last, "mean", (0.0,) * 3), getattr(last, "std", (1.0,) * 3)
+
+    @property
     def key(self) -> str:
         """SHA-256 of every step and parameter; features computed under one key agree."""
         return digest(PIXEL_VERSION, self.to_json()["steps"])
@@ -71,7 +77,7 @@ class Recipe:
         """Return network input.
 
         Args:
-            image: pixels (y, x) with their kind, mask and spacing.
+            image: pixels (y, x), or (y, x, 3) in RGB, with their kind, mask and spacing.
 
         Returns:
             (3, H, W) float32, contiguous.
@@ -85,7 +91,7 @@ class Recipe:
         """Return the slice after the last step, with its mask and the window that it shows.
 
         Args:
-            image: pixels (y, x) with their kind, mask and spacing.
+            image: pixels (y, x), or (y, x, 3) in RGB, with their kind, mask and spacing.
 
         Returns:
             Pixels (H, W, 3) float32.

@@ -24,11 +24,15 @@ from hepar.preprocess.intensity import (
 )
 from hepar.preprocess.lesion_input import LesionInput
 from hepar.preprocess.recipe import RECIPES, Recipe, Step
+from hepar.preprocess.stain import RgbScale, StainNormalise
 
 __all__ = ["NetworkInput", "make_recipe", "segmenter_recipe"]
 
 _FIELD_MM = 288.0
 """Side of what a lesion finder sees: the largest livers are some 250 mm wide."""
+
+
+_BY_KIND: dict[Kind, str] = {"hu": "ct", "picture": "picture", "rgb": "histology"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,20 @@ def _picture(kind: Kind, network: NetworkInput) -> tuple[Step, ...]:
     return (PictureScale(), Resize(network.size), Channels(), network.standardise)
 
 
+@RECIPES.add("histology")
+def _histology(kind: Kind, network: NetworkInput) -> tuple[Step, ...]:
+    """A stained RGB tile, whole, in the colours of the reference stain."""
+    del kind
+    return (Resize(network.size), StainNormalise(), network.standardise)
+
+
+@RECIPES.add("rgb")
+def _rgb(kind: Kind, network: NetworkInput) -> tuple[Step, ...]:
+    """An RGB tile as it is, whole."""
+    del kind
+    return (Resize(network.size), RgbScale(), network.standardise)
+
+
 @RECIPES.add("background")
 def _background(kind: Kind, network: NetworkInput) -> tuple[Step, ...]:
     """The whole slice without the liver: what a model could cheat with. For a control, not a model.
@@ -133,8 +151,8 @@ def make_recipe(
     """Return the recipe called `name` for a cohort and a network.
 
     Args:
-        name: a registered recipe, or "auto": "liver" where every sample has a mask of the liver,
-            else "ct" for HU, else "picture".
+        name: a registered recipe, or "auto": "histology" for RGB, "liver" where every sample has a
+            mask of the liver, else "ct" for HU, else "picture".
         manifest: the cohort it will be applied to.
         network: input size, mean and std of the backbone.
         outlined: a segmenter outlines the liver where nobody has drawn it.
@@ -150,7 +168,7 @@ def make_recipe(
     kinds = sorted({sample.kind for sample in manifest.samples})
     if name == "auto":
         known = outlined or (manifest.has_masks and not manifest.lesions_alone)
-        name = "liver" if known else "ct" if kinds == ["hu"] else "picture"
+        name = "liver" if known else _BY_KIND[kinds[0]] if len(kinds) == 1 else "picture"
     build = RECIPES.get(name)
     if len(kinds) > 1 and name not in {"liver", "lesion"}:
         raise RecipeError(

@@ -2,6 +2,7 @@
 
 from hepar.report.comparison import comparison_rows, write_comparison
 from hepar.report.documents import DOCUMENTS, write_documents
+from hepar.report.findings import write_findings
 from hepar.report.html import write_report
 from hepar.report.inputs import ReportInputs, read_inputs
 from hepar.report.pdf import write_pdf
@@ -21,6 +22,7 @@ __all__ = [
     "read_inputs",
     "write_comparison",
     "write_documents",
+    "write_findings",
     "write_pdf",
     "write_report",
     "write_reproduction",
