@@ -28,6 +28,7 @@ import numpy as np
 from bench_audit import audit, intervals
 from bench_data import inputs, memory
 from bench_explain import explanations, reports
+from bench_segment import examination
 from bench_train import comparison, prefix, ways
 from hepar.backbone import BACKBONES, Network, find_weights
 
@@ -277,6 +278,7 @@ SECTIONS: Sequence[Callable[[int], str]] = (
     audit,
     intervals,
     explanations,
+    examination,
     reports,
 )
 

@@ -53,7 +53,7 @@ class PhantomConfig:
 
     def __post_init__(self) -> None:
         _check_range("patients", self.patients, 3, 9999)
-        _check_range("slices", self.slices, 1, 64)
+        _check_range("slices", self.slices, 1, 128)
         _check_range("size", self.size, 64, 512)
         _check_range("seed", self.seed, 0, 2**32 - 1)
         _check_range("duplicates", self.duplicates, 0, self.patients * self.slices // 4)
