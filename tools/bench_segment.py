@@ -70,8 +70,8 @@ def examination(rounds: int) -> str:
         "## An examination\n\n"
         f"One DICOM series of {SLICES} slices of {SIDE} x {SIDE} pixels (phantom), `--level "
         "lesion` with a segmenter, no mask, gate on; each stage once, alone, and at last all of "
-        f"it, as `hepar explain` does it. {len(everything.slices)} slices show liver. Peak memory of the "
-        f"process, in which the bundle was fitted before: {peak:.2f} GB.\n"
+        f"it, as `hepar explain` does it. {len(everything.slices)} slices show liver. Peak memory "
+        f"of the process, in which the bundle was fitted before: {peak:.2f} GB.\n"
         f"\n| stage | seconds |\n|---|---:|\n{rows}"
     )
 
