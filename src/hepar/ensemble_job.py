@@ -69,6 +69,17 @@ def _fit(folders: Sequence[Path], ledger: Ledger, config: RunConfig, how: str) -
             f"ensemble: expected members of one number of views, got {sorted(views)}. "
             "Give all of them the same head.views."
         )
+    if len({bundle.centre for bundle in bundles}) > 1:
+        raise FitError(
+            "ensemble: expected members that all centre features by patient, or none, got both. "
+            "Give all of them the same head.centre."
+        )
+    segmenters = [bundle.segmenter for bundle in bundles]
+    if not all(_alike(segmenters[0], other) for other in segmenters[1:]):
+        raise FitError(
+            "ensemble: expected members with one segmenter, got several. Fit them with the same "
+            "--segmenter."
+        )
     parts: list[Part] = []
     members = [Member(_columns(bundle.parts, parts), bundle.head) for bundle in bundles]
     tables = [read_predictions(folder / "scores.csv") for folder in folders]
@@ -98,6 +109,11 @@ def _columns(own: Sequence[Any], parts: list[Any]) -> tuple[tuple[int, int], ...
         start = sum(int(p.backbone["feature_dim"]) for p in parts[:at])
         columns.append((start, start + int(part.backbone["feature_dim"])))
     return tuple(columns)
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Return whether two segmenters, or their absence, are the same."""
+    return one is other is None or (one is not None and other is not None and _same(one, other))
 
 
 def _same(part: Any, other: Any) -> bool:

@@ -174,6 +174,7 @@ def _fit_work(job: Job) -> None:
         head=head,
         augment=config.augment,
         views=config.head.views,
+        centre=config.head.centre,
         unit=manifest.unit,
         kinds=tuple(sorted({sample.kind for sample in manifest.samples})),
         provenance=provenance,
@@ -270,15 +271,17 @@ def plain_features(
     import numpy as np
 
     from hepar.backbone import Network
-    from hepar.model import compute_features
+    from hepar.model import centred, compute_features
 
     found = []
     for own, recipe in zip(weights, recipes or [part.recipe for part in job.parts], strict=True):
         network = Network.from_weights(own, job.config.backbone.threads)
         reader = job.reader(recipe, manifest)
         cache = job.cache / "features"
-        rows = compute_features(network, reader, job.config.backbone, own.sha256, cache)[:, 0]
-        found.append(rows)
+        rows = compute_features(network, reader, job.config.backbone, own.sha256, cache)
+        if job.config.head.centre:
+            rows = centred(rows, [sample.patient_id for sample in manifest.samples])
+        found.append(rows[:, 0])
     return np.concatenate(found, axis=1)
 
 
@@ -321,7 +324,7 @@ def _fit_frozen(job: Job) -> tuple[Any, tuple[Any, ...], Any, tuple[FoldModel, .
 
     from hepar.backbone import Network
     from hepar.fit import cross_validate
-    from hepar.model import FoldModel, Part, compute_features
+    from hepar.model import FoldModel, Part, centred, compute_features
 
     config, manifest = job.config, job.cohort.manifest
     features, unseen, parts = [], [], []
@@ -339,13 +342,17 @@ def _fit_frozen(job: Job) -> tuple[Any, tuple[Any, ...], Any, tuple[FoldModel, .
         else:
             unseen.append(features[-1])
         parts.append(Part(planned.recipe, network.graph, network.arrays, planned.backbone))
+    taught, new = np.concatenate(features, axis=2), np.concatenate(unseen, axis=2)
+    if config.head.centre:
+        patients = [sample.patient_id for sample in manifest.samples]
+        taught, new = centred(taught, patients), centred(new, patients)
     result = cross_validate(
-        np.concatenate(features, axis=2),
+        taught,
         manifest.samples,
         job.cohort.split,
         manifest.labels,
         config.head,
-        np.concatenate(unseen, axis=2) if job.outlines else None,
+        new if job.outlines else None,
     )
     predictions = _without_answer(job, result.predictions, nothing)
     folds = tuple(FoldModel(head) for head in result.fold_heads)

@@ -129,6 +129,12 @@ def check_series(predictor: Predictor, out: Path, config: SeriesConfig) -> None:
     if config.method != OCCLUSION:
         METHODS.get(config.method)
     labels = predictor.bundle.labels
+    if predictor.bundle.centre:
+        raise BundleError(
+            "heat maps: expected features as they are, got a bundle that centres them by patient "
+            "(head.centre): a map of one slice cannot show what all of them lost. Use `hepar "
+            "predict`."
+        )
     if config.label and config.label not in labels.names:
         raise BundleError(
             f"--label: expected one of {', '.join(labels)}, got {config.label!r}. "

@@ -100,6 +100,8 @@ def check(config: RunConfig, *, networks: bool = True) -> None:
     check_config(config.ingest)
     if config.recipe.name != "auto":
         RECIPES.get(config.recipe.name)
+    if config.head.centre:
+        _check_centre(config)
     if config.segment.model:
         read_segmenter(Path(config.segment.model))
     if networks:
@@ -144,6 +146,19 @@ def _check_finder(config: RunConfig) -> None:
         raise ConfigError(
             f"backbone.name={name}: expected head.views=1, got {config.head.views}: it sees places "
             "in millimetres, which are not augmented."
+        )
+
+
+def _check_centre(config: RunConfig) -> None:
+    if needs_training(config) or config.recipe.name == "lesion":
+        raise ConfigError(
+            "head.centre: expected a frozen network that sees slices, got one that is trained or "
+            "looks for lesions. Leave it out."
+        )
+    if config.explain.run:
+        raise ConfigError(
+            "head.centre: expected explain.run=false: a map of one slice cannot show what was "
+            "taken away from all of them. Add --set explain.run=false."
         )
 
 

@@ -143,3 +143,25 @@ def test_a_tile_in_colour_is_refused_by_a_model_of_ct(small_bundle, network, tmp
     predictor = Predictor(small_bundle, (network,))
     with pytest.raises(RecipeError, match=r"a\.png: RGB tile, not grey; step 'picture_scale' need"):
         predictor.predict(Manifest((tile,), LabelSet(()), tmp_path))
+
+
+def test_what_a_patients_slices_share_is_taken_away_where_the_bundle_says_so(
+    small_bundle, network, pictures
+):
+    plain = Predictor(small_bundle, (network,))
+    centring = Predictor(replace(small_bundle, centre=True), (network,))
+    alone = replace(pictures, samples=pictures.samples[:1])
+    answer = centring.predict(alone).slices.probabilities
+    np.testing.assert_allclose(answer, 0.5, atol=1e-6)  # one slice is its own mean
+    assert abs(plain.predict(alone).slices.probabilities - 0.5).max() > 1e-3
+
+
+def test_a_patient_without_liver_is_named(small_bundle, network, pictures):
+    recipe = make_recipe("liver", pictures, NetworkInput(64, (0.5,) * 3, (0.5,) * 3))
+    part = replace(small_bundle.parts[0], recipe=recipe)
+    bundle = replace(small_bundle, parts=(part,))
+    lone = replace(pictures.samples[5], patient_id="LONE")
+    seen = replace(pictures, samples=(*pictures.samples[:2], lone), mask_values={"liver": 255})
+    answer = Predictor(bundle, (network,)).predict(seen)
+    assert [f.where for f in answer.findings if f.code == "no-answer"] == ["LONE"]
+    assert "LONE" not in answer.patients.patient_id

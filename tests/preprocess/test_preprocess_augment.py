@@ -202,3 +202,16 @@ def test_a_range_without_sense_is_refused_by_name(name, value):
         AugmentConfig(**{name: value})
     with pytest.raises(ConfigError, match=rf"^augment\.{name}: "):
         read_config(settings=[f"augment.{name}={value}"])
+
+
+def test_blur_softens_and_leaves_other_draws_as_they_were():
+    plain, soft = AugmentConfig(), AugmentConfig(blur=2.0)
+    for seed in range(5):
+        before = draw(np.random.default_rng(seed), plain)
+        after = draw(np.random.default_rng(seed), soft)
+        assert dataclasses.replace(after, blur=0.0) == before
+        assert 0 < after.blur < 2
+    image = np.random.default_rng(0).normal(size=(3, 32, 32)).astype(np.float32)
+    blurred = augment(image, Draw(blur=1.5))
+    assert blurred.std() < 0.5 * image.std()
+    np.testing.assert_array_equal(blurred, augment(image, Draw(blur=1.5)))

@@ -152,6 +152,8 @@ class HeadConfig:
         penalties: candidate L2 strengths (inverse of scikit-learn's C), the best chosen by
             patient-grouped inner folds.
         inner_folds: number of inner folds.
+        centre: features less their mean over each patient's own slices, in training and in service:
+            what a scanner adds to all of them is gone, and so is what a patient's slices share.
         aggregate: how slices become a patient: "mean", "top" (mean of the top_k) or "max".
         top_k: slices that "top" averages.
 
@@ -163,6 +165,7 @@ class HeadConfig:
     views: int = 1
     penalties: tuple[float, ...] = (1e0, 1e1, 1e2, 1e3, 1e4, 1e5)
     inner_folds: int = 3
+    centre: bool = False
     aggregate: str = "mean"
     top_k: int = 3
 
@@ -190,6 +193,7 @@ class AugmentConfig:
         noise: largest sigma of added Gaussian noise, in the same unit.
         stain: largest relative change of each stain of an RGB tile, and largest shift of its
             optical density.
+        blur: largest sigma of a Gaussian, in pixels of the network's input.
 
     Raises:
         ConfigError: a value makes no sense, such as a negative rotation.
@@ -205,11 +209,12 @@ class AugmentConfig:
     offset: float = 0.1
     noise: float = 0.05
     stain: float = 0.0
+    blur: float = 0.0
 
     def __post_init__(self) -> None:
         limits = {
             "rotation": 180, "zoom": 0.9, "shift": 1, "gain": 0.9, "offset": 10, "noise": 10,
-            "stain": 0.9,
+            "stain": 0.9, "blur": 20,
         }  # fmt: skip
         for name, limit in limits.items():
             value = getattr(self, name)

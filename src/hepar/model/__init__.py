@@ -29,7 +29,7 @@ from hepar.model.gate_inputs import (
     looking_network,
 )
 from hepar.model.head import HEADS, DenseHead, Head, LinearHead, softmax
-from hepar.model.inputs import InputReader, compute_features, sample_key
+from hepar.model.inputs import InputReader, centred, compute_features, sample_key
 from hepar.model.lesions import find_lesions
 from hepar.model.predictor import Answer, Predictor, load_predictor, mean_over_views
 from hepar.model.segmenter import Outlines, Segmenter, read_segmenter, write_segmenter
@@ -60,6 +60,7 @@ __all__ = [
     "SvmHead",
     "Verdict",
     "VoteHead",
+    "centred",
     "coloured_paths",
     "compute_features",
     "find_lesions",

@@ -72,6 +72,7 @@ class Bundle:
         decision: from the head's scores to answers.
         gate: refuses what the model was not made for; None for none.
         map_scale: log-odds that heat maps show in full colour; None where none was learned.
+        centre: features are less their mean over each patient's own slices.
         segmenter: outlines the liver where nobody has drawn it; None leaves that to a rule.
     """
 
@@ -86,6 +87,7 @@ class Bundle:
     decision: Decision = field(default_factory=Decision)
     gate: Gate | None = None
     map_scale: float | None = None
+    centre: bool = False
     segmenter: Part | None = None
 
 
@@ -143,6 +145,7 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
             "head": head,
             "augment": dataclasses.asdict(bundle.augment),
             "views": bundle.views,
+            "centre": bundle.centre,
             "unit": bundle.unit,
             "kinds": list(bundle.kinds),
             "files": {path.name: sha256_file(path) for path in sorted(room.iterdir())},
@@ -293,6 +296,7 @@ def read_bundle(folder: Path) -> Bundle:
             ),
             augment=AugmentConfig(**document["augment"]),
             views=document["views"],
+            centre=document.get("centre", False),
             unit=document["unit"],
             kinds=tuple(document["kinds"]),
             provenance=document["provenance"],

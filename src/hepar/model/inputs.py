@@ -21,7 +21,7 @@ from hepar.model.segmenter import Outlines
 from hepar.preprocess import Recipe, augment, draw_view, find_liver, measure_parenchyma
 from hepar.provenance import digest
 
-__all__ = ["InputReader", "compute_features", "sample_key"]
+__all__ = ["InputReader", "centred", "compute_features", "sample_key"]
 
 
 _SEED = 0
@@ -191,6 +191,26 @@ def _with_lesions(guessed: Slice, mask: NDArray[np.uint8] | None) -> Slice:
     if mask is None or guessed.mask is None:
         return guessed
     return replace(guessed, mask=np.where(mask == LESION, mask, guessed.mask))
+
+
+def centred(features: NDArray[np.float32], patients: Sequence[str]) -> NDArray[np.float32]:
+    """Return features less the mean of each patient's own plain views.
+
+    Transductive: an answer to one slice changes with the patient's other slices.
+
+    Args:
+        features: (n, views, d).
+        patients: n patient_ids.
+
+    Example:
+        >>> centred(np.float32([[[1]], [[3]], [[5]]]), ["a", "a", "b"]).ravel().tolist()
+        [-1.0, 1.0, 0.0]
+    """
+    names, place = np.unique(np.asarray(patients), return_inverse=True)
+    sums = np.zeros((len(names), features.shape[2]), np.float64)
+    np.add.at(sums, place, features[:, 0])
+    means = sums / np.bincount(place)[:, None]
+    return np.asarray(features - means[place][:, None], np.float32)
 
 
 def compute_features(

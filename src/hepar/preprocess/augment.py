@@ -37,6 +37,7 @@ class Draw:
         offset: added to grey values, in standard deviations of the network's input.
         noise: sigma of added Gaussian noise, in the same unit; the three channels get the same.
         stain: largest relative change of each stain, and of a shift of its optical density.
+        blur: sigma of a Gaussian in pixels, as a softer reconstruction kernel would; 0 for none.
         seed: of the noise and of the stains.
     """
 
@@ -50,6 +51,7 @@ class Draw:
     offset: float = 0.0
     noise: float = 0.0
     stain: float = 0.0
+    blur: float = 0.0
     seed: int = 0
 
     def to_json(self) -> dict[str, Any]:
@@ -74,6 +76,7 @@ def draw(generator: np.random.Generator, config: AugmentConfig) -> Draw:
     """
     turn, zoom, right, down, gain, offset = generator.uniform(-1, 1, 6).tolist()
     noise, lr, ud = generator.uniform(0, 1, 3).tolist()
+    seed = int(generator.integers(2**32))
     return Draw(
         rotation=config.rotation * turn,
         zoom=1 + config.zoom * zoom,
@@ -85,7 +88,8 @@ def draw(generator: np.random.Generator, config: AugmentConfig) -> Draw:
         offset=config.offset * offset,
         noise=config.noise * noise,
         stain=config.stain,
-        seed=int(generator.integers(2**32)),
+        blur=config.blur * float(np.random.default_rng([seed, 2]).uniform()),
+        seed=seed,
     )
 
 
@@ -122,6 +126,8 @@ def augment(image: Floats, draw: Draw, scale: Scale = ((0.0,) * 3, (1.0,) * 3)) 
         changed = _stained(changed, draw, scale)
     if (draw.gain, draw.offset) != (1.0, 0.0):
         changed = changed * np.float32(draw.gain) + np.float32(draw.offset)
+    if draw.blur:
+        changed = _blurred(changed, draw.blur)
     if draw.noise:
         grain = np.random.default_rng(draw.seed).standard_normal(image.shape[1:], np.float32)
         changed = changed + np.float32(draw.noise) * grain
@@ -137,6 +143,13 @@ def _stained(image: Floats, draw: Draw, scale: Scale) -> Floats:
     rgb = (image * std + mean).transpose(1, 2, 0)
     other = np.asarray(jitter_stains(rgb, 1 + strength, shift), np.float32)
     return np.asarray((other.transpose(2, 0, 1) - mean) / std, np.float32)
+
+
+def _blurred(image: Floats, sigma: float) -> Floats:
+    import cv2
+
+    soft = cv2.GaussianBlur(np.ascontiguousarray(image.transpose(1, 2, 0)), (0, 0), sigma)
+    return np.asarray(soft.transpose(2, 0, 1), np.float32)
 
 
 def _warp(image: Floats, draw: Draw) -> Floats:
