@@ -69,10 +69,10 @@ def _fit(folders: Sequence[Path], ledger: Ledger, config: RunConfig, how: str) -
             f"ensemble: expected members of one number of views, got {sorted(views)}. "
             "Give all of them the same head.views."
         )
-    if len({bundle.centre for bundle in bundles}) > 1:
+    if len({(bundle.centre, bundle.beside) for bundle in bundles}) > 1:
         raise FitError(
-            "ensemble: expected members that all centre features by patient, or none, got both. "
-            "Give all of them the same head.centre."
+            "ensemble: expected members that see a patient's other slices alike, got several ways. "
+            "Give all of them the same head.centre and head.beside."
         )
     segmenters = [bundle.segmenter for bundle in bundles]
     if not all(_alike(segmenters[0], other) for other in segmenters[1:]):

@@ -175,6 +175,7 @@ def _fit_work(job: Job) -> None:
         augment=config.augment,
         views=config.head.views,
         centre=config.head.centre,
+        beside=config.head.beside,
         unit=manifest.unit,
         kinds=tuple(sorted({sample.kind for sample in manifest.samples})),
         provenance=provenance,
@@ -271,16 +272,16 @@ def plain_features(
     import numpy as np
 
     from hepar.backbone import Network
-    from hepar.model import centred, compute_features
+    from hepar.model import compute_features, in_context
 
+    head = job.config.head
     found = []
     for own, recipe in zip(weights, recipes or [part.recipe for part in job.parts], strict=True):
         network = Network.from_weights(own, job.config.backbone.threads)
         reader = job.reader(recipe, manifest)
         cache = job.cache / "features"
         rows = compute_features(network, reader, job.config.backbone, own.sha256, cache)
-        if job.config.head.centre:
-            rows = centred(rows, [sample.patient_id for sample in manifest.samples])
+        rows = in_context(rows, manifest.samples, centre=head.centre, beside=head.beside)
         found.append(rows[:, 0])
     return np.concatenate(found, axis=1)
 
@@ -305,13 +306,17 @@ def finder_features(job: Job) -> NDArray[np.float32]:
     """Return features (n, d) of every slice by a lesion finder that never saw its patient."""
     import numpy as np
 
+    from hepar.model import in_context
+
     found: dict[int, NDArray[np.float32]] = {}
     batch = job.config.backbone.batch
     for network, reader, rows in finders(job):
         for at in range(0, len(rows), batch):
             own = rows[at : at + batch]
             found.update(zip(own, network.features(np.stack(reader(own))), strict=True))
-    return np.stack([found[row] for row in range(len(found))])
+    features = np.stack([found[row] for row in range(len(found))])
+    samples, beside = job.cohort.manifest.samples, job.config.head.beside
+    return in_context(features[:, None], samples, beside=beside)[:, 0]
 
 
 def _sha256(ledger: Ledger) -> str:
@@ -324,7 +329,7 @@ def _fit_frozen(job: Job) -> tuple[Any, tuple[Any, ...], Any, tuple[FoldModel, .
 
     from hepar.backbone import Network
     from hepar.fit import cross_validate
-    from hepar.model import FoldModel, Part, centred, compute_features
+    from hepar.model import FoldModel, Part, compute_features, in_context
 
     config, manifest = job.config, job.cohort.manifest
     features, unseen, parts = [], [], []
@@ -342,10 +347,11 @@ def _fit_frozen(job: Job) -> tuple[Any, tuple[Any, ...], Any, tuple[FoldModel, .
         else:
             unseen.append(features[-1])
         parts.append(Part(planned.recipe, network.graph, network.arrays, planned.backbone))
-    taught, new = np.concatenate(features, axis=2), np.concatenate(unseen, axis=2)
-    if config.head.centre:
-        patients = [sample.patient_id for sample in manifest.samples]
-        taught, new = centred(taught, patients), centred(new, patients)
+    centre, beside = config.head.centre, config.head.beside
+    taught, new = (
+        in_context(np.concatenate(each, axis=2), manifest.samples, centre=centre, beside=beside)
+        for each in (features, unseen)
+    )
     result = cross_validate(
         taught,
         manifest.samples,

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["KINDS", "outline_files"]
 
 KINDS = ("nifti", "dicom-seg", "png")
-_LIKELY = 0.5
 _PNG = {LIVER: 127, LESION: 255}
 
 Mask = NDArray[np.uint8]
@@ -113,17 +112,20 @@ def _livers(outlines: Outlines) -> list[Mask]:
 
 def _lesions(outlines: Outlines, part: Any, config: BackboneConfig) -> list[Mask]:
     from hepar.backbone import Network
-    from hepar.model import InputReader, find_lesions
+    from hepar.model import InputReader, find_lesions, is_stack
+    from hepar.segment import by_series
 
     manifest = outlines.manifest
     network = Network(part.graph, part.weights, config.threads)
     reader = InputReader(manifest, part.recipe, guess_liver=True, outlines=outlines, drawn=False)
-    masks = []
-    found = find_lesions(network, reader, range(len(manifest)), config)
-    for _, image, likely in track(found, "lesions", total=len(manifest)):
-        liver = np.minimum(np.asarray(image.mask), LIVER)
-        lesion = likely.max(axis=0) > _LIKELY
-        masks.append(np.where(lesion & (liver > 0), LESION, liver).astype(np.uint8))
+    masks = _livers(outlines)
+    place = {sample.sample_id: i for i, sample in enumerate(manifest.samples)}
+    for samples in track(by_series(manifest), "lesions"):
+        rows = [place[sample.sample_id] for sample in samples]
+        found = find_lesions(network, reader, rows, config, stacked=is_stack(samples))
+        for z, row in enumerate(rows):
+            inside = masks[row] > 0
+            masks[row] = np.where(inside & found.lesions(z), LESION, masks[row]).astype(np.uint8)
     return masks
 
 

@@ -62,6 +62,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "finetune.seed": (0, 2**32 - 1),
     "head.views": (1, math.inf),
     "head.inner_folds": (2, math.inf),
+    "head.beside": (0, 1 / 3),
     "head.top_k": (1, math.inf),
     "decide.coverage": (0.5, 0.999),
     "decide.sensitivity": (0.01, 1),
@@ -100,8 +101,8 @@ def check(config: RunConfig, *, networks: bool = True) -> None:
     check_config(config.ingest)
     if config.recipe.name != "auto":
         RECIPES.get(config.recipe.name)
-    if config.head.centre:
-        _check_centre(config)
+    if config.head.centre or config.head.beside:
+        _check_context(config)
     if config.segment.model:
         read_segmenter(Path(config.segment.model))
     if networks:
@@ -149,11 +150,18 @@ def _check_finder(config: RunConfig) -> None:
         )
 
 
-def _check_centre(config: RunConfig) -> None:
-    if needs_training(config) or config.recipe.name == "lesion":
+def _check_context(config: RunConfig) -> None:
+    if needs_training(config):
         raise ConfigError(
-            "head.centre: expected a frozen network that sees slices, got one that is trained or "
-            "looks for lesions. Leave it out."
+            "head.centre, head.beside: expected a frozen network, got one that is trained. Leave "
+            "them out."
+        )
+    if not config.head.centre:
+        return
+    if config.recipe.name == "lesion":
+        raise ConfigError(
+            "head.centre: expected a network that sees slices, got one that looks for lesions. "
+            "Leave it out."
         )
     if config.explain.run:
         raise ConfigError(

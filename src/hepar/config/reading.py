@@ -56,7 +56,11 @@ pretraining."""
 
 LEVELS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "slice": {},
-    "lesion": {"backbone": {"name": "lesion_finder"}, "recipe": {"name": "lesion"}},
+    "lesion": {
+        "backbone": {"name": "lesion_finder"},
+        "recipe": {"name": "lesion"},
+        "head": {"beside": 0.25},
+    },
     "rule": {
         "backbone": {"name": "darkest_point"},
         "recipe": {"name": "lesion"},

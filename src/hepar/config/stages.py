@@ -154,6 +154,7 @@ class HeadConfig:
         inner_folds: number of inner folds.
         centre: features less their mean over each patient's own slices, in training and in service:
             what a scanner adds to all of them is gone, and so is what a patient's slices share.
+        beside: share of each neighbouring slice of the series in a slice's features, 0 to 1/3.
         aggregate: how slices become a patient: "mean", "top" (mean of the top_k) or "max".
         top_k: slices that "top" averages.
 
@@ -166,6 +167,7 @@ class HeadConfig:
     penalties: tuple[float, ...] = (1e0, 1e1, 1e2, 1e3, 1e4, 1e5)
     inner_folds: int = 3
     centre: bool = False
+    beside: float = 0.0
     aggregate: str = "mean"
     top_k: int = 3
 

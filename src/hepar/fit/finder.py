@@ -22,7 +22,7 @@ from hepar.errors import FitError
 from hepar.evaluate import Predictions
 from hepar.fit.crossval import to_predictions
 from hepar.fit.heads import fit_head
-from hepar.model import FoldModel, Head, InputReader, Part
+from hepar.model import FoldModel, Head, InputReader, Part, in_context
 from hepar.progress import track
 from hepar.split import Split
 
@@ -259,15 +259,17 @@ class _Folds:
         batch = self.configs[1].batch
         chosen = [int(row) for row in rows]
         batches = [chosen[at : at + batch] for at in range(0, len(chosen), batch)]
-        same = self.unseen.drawn
-        return np.concatenate(
+        from_new = new and not self.unseen.drawn
+        features = np.concatenate(
             [
                 network.features(
-                    np.stack(self.unseen(own)) if new and not same else self.cohort.inputs(own)
+                    np.stack(self.unseen(own)) if from_new else self.cohort.inputs(own)
                 )
                 for own in batches
             ]
         )
+        samples = [self.cohort.reader.manifest.samples[row] for row in chosen]
+        return in_context(features[:, None], samples, beside=self.configs[0].beside)[:, 0]
 
 
 def teach(values: Floats, codes: Ints, n_lesions: int) -> dict[str, Floats]:

@@ -29,16 +29,17 @@ from hepar.model.gate_inputs import (
     looking_network,
 )
 from hepar.model.head import HEADS, DenseHead, Head, LinearHead, softmax
-from hepar.model.inputs import InputReader, centred, compute_features, sample_key
-from hepar.model.lesions import find_lesions
+from hepar.model.inputs import InputReader, compute_features, in_context, sample_key
+from hepar.model.lesions import LIKELY, LesionStack, find_lesions
 from hepar.model.predictor import Answer, Predictor, load_predictor, mean_over_views
-from hepar.model.segmenter import Outlines, Segmenter, read_segmenter, write_segmenter
+from hepar.model.segmenter import Outlines, Segmenter, is_stack, read_segmenter, write_segmenter
 from hepar.model.slope import Slope
 from hepar.model.svm_head import SvmHead
 
 __all__ = [
     "FINDINGS_FILE",
     "HEADS",
+    "LIKELY",
     "Answer",
     "Bundle",
     "Decision",
@@ -48,6 +49,7 @@ __all__ = [
     "Gate",
     "Head",
     "InputReader",
+    "LesionStack",
     "LinearHead",
     "Member",
     "Outlines",
@@ -60,12 +62,13 @@ __all__ = [
     "SvmHead",
     "Verdict",
     "VoteHead",
-    "centred",
     "coloured_paths",
     "compute_features",
     "find_lesions",
     "gate_features",
     "gate_recipes",
+    "in_context",
+    "is_stack",
     "judge_patients",
     "load_findings",
     "load_predictor",

@@ -73,6 +73,7 @@ class Bundle:
         gate: refuses what the model was not made for; None for none.
         map_scale: log-odds that heat maps show in full colour; None where none was learned.
         centre: features are less their mean over each patient's own slices.
+        beside: share of each neighbouring slice in a slice's features.
         segmenter: outlines the liver where nobody has drawn it; None leaves that to a rule.
     """
 
@@ -88,6 +89,7 @@ class Bundle:
     gate: Gate | None = None
     map_scale: float | None = None
     centre: bool = False
+    beside: float = 0.0
     segmenter: Part | None = None
 
 
@@ -146,6 +148,7 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
             "augment": dataclasses.asdict(bundle.augment),
             "views": bundle.views,
             "centre": bundle.centre,
+            "beside": bundle.beside,
             "unit": bundle.unit,
             "kinds": list(bundle.kinds),
             "files": {path.name: sha256_file(path) for path in sorted(room.iterdir())},
@@ -297,6 +300,7 @@ def read_bundle(folder: Path) -> Bundle:
             augment=AugmentConfig(**document["augment"]),
             views=document["views"],
             centre=document.get("centre", False),
+            beside=document.get("beside", 0.0),
             unit=document["unit"],
             kinds=tuple(document["kinds"]),
             provenance=document["provenance"],

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from hepar.model.segmenter import Outlines
 from hepar.preprocess import Recipe, augment, draw_view, find_liver, measure_parenchyma
 from hepar.provenance import digest
 
-__all__ = ["InputReader", "centred", "compute_features", "sample_key"]
+__all__ = ["InputReader", "compute_features", "in_context", "sample_key"]
 
 
 _SEED = 0
@@ -193,24 +194,49 @@ def _with_lesions(guessed: Slice, mask: NDArray[np.uint8] | None) -> Slice:
     return replace(guessed, mask=np.where(mask == LESION, mask, guessed.mask))
 
 
-def centred(features: NDArray[np.float32], patients: Sequence[str]) -> NDArray[np.float32]:
-    """Return features less the mean of each patient's own plain views.
+def in_context(
+    features: NDArray[np.float32],
+    samples: Sequence[Sample],
+    *,
+    centre: bool = False,
+    beside: float = 0.0,
+) -> NDArray[np.float32]:
+    """Return features as a patient's other slices let them be seen.
 
-    Transductive: an answer to one slice changes with the patient's other slices.
+    Transductive: an answer to one slice changes with those that come with it.
 
     Args:
-        features: (n, views, d).
-        patients: n patient_ids.
+        features: (n, views, d), in the order of a manifest.
+        samples: n of them.
+        centre: take away the mean of each patient's own plain views.
+        beside: share of each neighbour in the same series, 0 to 1/3; slices without a series, and
+            beyond its ends the last slice itself, stand for their own neighbours.
 
     Example:
-        >>> centred(np.float32([[[1]], [[3]], [[5]]]), ["a", "a", "b"]).ravel().tolist()
-        [-1.0, 1.0, 0.0]
+        >>> samples = [Sample(str(i), "A", "", series_id="1", slice_index=i) for i in range(3)]
+        >>> values = np.float32([0, 4, 8]).reshape(3, 1, 1)
+        >>> in_context(values, samples, beside=0.25).ravel().tolist()
+        [1.0, 4.0, 7.0]
+        >>> in_context(values, samples, centre=True).ravel().tolist()
+        [-4.0, 0.0, 4.0]
     """
-    names, place = np.unique(np.asarray(patients), return_inverse=True)
-    sums = np.zeros((len(names), features.shape[2]), np.float64)
-    np.add.at(sums, place, features[:, 0])
-    means = sums / np.bincount(place)[:, None]
-    return np.asarray(features - means[place][:, None], np.float32)
+    if centre:
+        names = [sample.patient_id for sample in samples]
+        _, place = np.unique(np.asarray(names), return_inverse=True)
+        sums = np.zeros((int(place.max()) + 1, features.shape[2]), np.float64)
+        np.add.at(sums, place, features[:, 0])
+        means = (sums / np.bincount(place)[:, None]).astype(np.float32)
+        features = features - means[place][:, None]
+    if beside:
+        series = [(sample.patient_id, sample.series_id) for sample in samples]
+        alone = np.array([not sample.series_id for sample in samples])
+        new = np.array([True, *(a != b for a, b in pairwise(series))]) | alone
+        last = np.append(new[1:], True)
+        rows = np.arange(len(samples))
+        below, above = np.where(new, rows, rows - 1), np.where(last, rows, rows + 1)
+        around = features[below] + features[above]
+        features = np.float32(1 - 2 * beside) * features + np.float32(beside) * around
+    return features
 
 
 def compute_features(

@@ -19,7 +19,7 @@ from hepar.model.decision import PatientAnswer
 from hepar.model.gate import Gate
 from hepar.model.gate_inputs import judge_patients
 from hepar.model.head import Head
-from hepar.model.inputs import InputReader, centred, compute_features
+from hepar.model.inputs import InputReader, compute_features, in_context
 from hepar.model.segmenter import Outlines, Segmenter
 from hepar.progress import LOG
 
@@ -129,9 +129,7 @@ class Predictor:
                 "Name liver masks in a table, or use a bundle with another recipe."
             )
         samples = [manifest.samples[i] for i in kept]
-        known = features[kept]
-        if bundle.centre:
-            known = centred(known, [sample.patient_id for sample in samples])
+        known = in_context(features[kept], samples, centre=bundle.centre, beside=bundle.beside)
         probabilities = mean_over_views(bundle.head, known)
         scores = Predictions(
             sample_id=np.array([sample.sample_id for sample in samples]),

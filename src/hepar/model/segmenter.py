@@ -25,7 +25,7 @@ from hepar.model.sealed import check_files, read_sealed, seal
 from hepar.preprocess import PICTURE_MM, clean_logits, doubts, outline_of
 from hepar.provenance import digest, sha256_file, write_artefact, write_atomic
 
-__all__ = ["Outlines", "Segmenter", "read_segmenter", "write_segmenter"]
+__all__ = ["Outlines", "Segmenter", "is_stack", "read_segmenter", "write_segmenter"]
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -190,7 +190,7 @@ class Outlines:
             height, width = images[0].pixels.shape
             size = found[-1].shape[1:]
             spacing = (spacing[0] * height / size[0], spacing[1] * width / size[1])
-        logits, stacked = np.concatenate(found), _is_stack(samples)
+        logits, stacked = np.concatenate(found), is_stack(samples)
         cleaned = clean_logits(logits, spacing, stacked=stacked)
         if stacked:
             told = doubts(logits, cleaned, spacing)
@@ -211,7 +211,7 @@ def _series_of(sample: Sample) -> tuple[str, str]:
     return sample.patient_id, sample.series_id
 
 
-def _is_stack(samples: Sequence[Sample]) -> bool:
+def is_stack(samples: Sequence[Sample]) -> bool:
     """Return whether samples are slices of one series, evenly spaced."""
     steps = {b.slice_index - a.slice_index for a, b in pairwise(samples)}
     return bool(samples[0].series_id) and len(steps) == 1
