@@ -50,6 +50,7 @@ def page(make_run, folder, localisation, checks=None):
         ([("benign", 0.1, 0.05), ("malignant", 0.1, 0.05)], "more than chance would", False),
         ([("benign", 0.0, 0.05), ("malignant", -0.1, 0.05)], "These maps do not localise", True),
         ([("benign", 0.1, 0.05), ("malignant", 0.02, 0.05)], "Maps of malignant do not", True),
+        ([("malignant", -0.05, None)], "These maps do not localise better than chance", True),
         ([("malignant", 0.2, None)], "30 % of the evidence for malignant lies in lesions", False),
     ],
 )

@@ -77,6 +77,13 @@ def test_paper_is_never_dark_and_hides_nothing(make_run, tmp_path):
         assert rule in paper
 
 
+def test_the_page_says_how_to_make_the_run_again_where_it_has_a_record(make_run, tmp_path):
+    run = make_run(tmp_path, ("normal", "tumour"), [f"P{i}" for i in range(12)])
+    assert "hepar reproduce" not in write_report(run).read_text(encoding="utf-8")
+    (run / "record.json").write_text("{}")
+    assert f"<pre>hepar reproduce {run}</pre>" in write_report(run).read_text(encoding="utf-8")
+
+
 HISTORY = """fold,epoch,train_loss,tune_loss,train_accuracy,tune_accuracy,learning_rate,best
 0,0,1.0,1.1,0.5,0.4,0.001,True
 0,1,0.8,0.9,0.6,0.5,0.001,True

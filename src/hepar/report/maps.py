@@ -76,11 +76,14 @@ def _verdict(records: list[Mapping[str, Any]]) -> tuple[str, bool]:
     if not tested:
         first = records[0]
         found, chance = (f"{100 * first[key]['value']:.0f} %" for key in ("energy", "chance"))
-        return (
+        said = (
             f"{found} of the evidence for {first['label']} lies in lesions, which are {chance} of "
-            f"the {first['region']}; {first['n_patients']} patients cannot tell that from chance.",
-            False,
+            f"the {first['region']}"
         )
+        if all(r["energy"]["value"] <= r["chance"]["value"] for r in records):
+            few = f"{first['n_patients']} patients, too few for an interval"
+            return f"These maps {_WARNING} {said} ({few}).", True
+        return f"{said}; {first['n_patients']} patients cannot tell that from chance.", False
     poor = [str(r["label"]) for r in tested if r["energy_gain"]["low"] <= 0]
     if len(poor) == len(records):
         return f"These maps {_WARNING}", True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from hepar.report.documents import DOCUMENTS
 from hepar.report.inputs import ReportInputs
 from hepar.report.section import Section
@@ -36,11 +38,13 @@ def provenance(inputs: ReportInputs) -> Section:
     """The command that reproduces it, and what it was made from."""
     run, made = inputs.run, inputs.evaluation["provenance"]
     seeds = run["config"]
+    recorded = (inputs.folder / "record.json").is_file()
     return Section(
         "Provenance",
         "provenance.html.j2",
         {
             "command": run["command"],
+            "again": shlex.join(["hepar", "reproduce", str(inputs.folder)]) if recorded else "",
             "seeds": f"split {seeds['split']['seed']}, bootstrap {seeds['evaluate']['seed']}",
             "documents": DOCUMENTS if (inputs.folder / DOCUMENTS[0]).is_file() else (),
             "hashes": {**made["inputs"], "backbone weights": run["backbone"]["sha256"]},
