@@ -83,12 +83,14 @@ def test_the_page_of_a_long_series_shows_some_and_says_how_many_more(tmp_path, h
         "refused": False,
         "probabilities": {str(hostile): 0.5},
         "map_label": str(hostile),
-        "slices": [{**one, "sample_id": str(i), "empty": True} for i in range(100)],
+        "slices": [{**one, "sample_id": str(i), "empty": True, "similar": []} for i in range(100)],
     }
     content = {
         "method": "grad-cam",
         "scale": 1.0,
         "absolute": True,
+        "verdict": "",
+        "warns": False,
         "patients": [patient],
         "findings": [],
     }

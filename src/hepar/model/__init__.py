@@ -7,6 +7,7 @@ from hepar.model.bundle import (
     write_bundle,
     write_decision,
     write_gate,
+    write_known,
     write_map_scale,
 )
 from hepar.model.decision import Decision, PatientAnswer, write_answers
@@ -22,6 +23,7 @@ from hepar.model.gate_inputs import (
 )
 from hepar.model.head import HEADS, DenseHead, Head, LinearHead, softmax
 from hepar.model.inputs import InputReader, compute_features, sample_key
+from hepar.model.known import Known
 from hepar.model.predictor import Answer, Predictor, load_predictor, mean_over_views
 from hepar.model.slope import Slope
 from hepar.model.svm_head import SvmHead
@@ -36,6 +38,7 @@ __all__ = [
     "Gate",
     "Head",
     "InputReader",
+    "Known",
     "LinearHead",
     "Member",
     "Part",
@@ -64,5 +67,6 @@ __all__ = [
     "write_decision",
     "write_folds",
     "write_gate",
+    "write_known",
     "write_map_scale",
 ]

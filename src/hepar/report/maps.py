@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from hepar.report.inputs import ReportInputs
 from hepar.report.section import Section
 
-__all__ = ["data_url", "heat_of", "maps", "scale_bar"]
+__all__ = ["data_url", "heat_of", "map_verdict", "maps", "scale_bar"]
 
 
 def data_url(inputs: ReportInputs, file: str) -> str:
@@ -55,7 +55,7 @@ def maps(inputs: ReportInputs) -> Section | None:
         "maps.html.j2",
         {
             "document": document,
-            "verdict": _verdict(document["localisation"]),
+            "verdict": map_verdict(document["localisation"]),
             "checks": document["checks"],
             "rows": [] if "not_made" in document["checks"] else _rows(document["checks"]),
         },
@@ -65,8 +65,12 @@ def maps(inputs: ReportInputs) -> Section | None:
 _WARNING = "do not localise better than chance: do not read them as findings."
 
 
-def _verdict(records: list[Mapping[str, Any]]) -> tuple[str, bool]:
-    """Return in one sentence whether maps find lesions, and whether that is bad news."""
+def map_verdict(records: Sequence[Mapping[str, Any]]) -> tuple[str, bool]:
+    """Return in one sentence whether maps find lesions, and whether that is bad news.
+
+    Args:
+        records: of `explanations.json`, one a label.
+    """
     if not records:
         return (
             "No slice looked at has a lesion mask: nobody knows whether maps find lesions.",
