@@ -194,7 +194,7 @@ def _similar(bundle: Bundle, seen: Sequence[_Seen]) -> list[list[dict[str, Any]]
         return [[] for _ in seen]
     features = np.stack([one.features for one in seen])
     patients = known.patients.tolist()
-    near = nearest_of(features, known.features.astype(np.float64), patients, _SIMILAR)
+    near = nearest_of(features, known.features.astype(np.float32), patients, _SIMILAR)
     return [
         [
             {

@@ -30,7 +30,7 @@ def nearest_of(
     Returns:
         For each of m its rows of `known` and how alike they are, the most similar first.
     """
-    mean = known.astype(np.float64).mean(axis=0)
+    mean = known.mean(axis=0)
     own, others = asked - mean, known - mean
     length = np.linalg.norm(own, axis=1)[:, None] * np.linalg.norm(others, axis=1)
     likeness = np.divide(own @ others.T, length, out=np.zeros_like(length), where=length > 0)
