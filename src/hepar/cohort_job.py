@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ from hepar.errors import ConfigError, IngestError
 from hepar.ledger import Ledger
 from hepar.preprocess import NetworkInput, Recipe, make_recipe
 from hepar.progress import LOG
-from hepar.provenance import digest, sha256_file, stamp
+from hepar.provenance import command_line, digest, sha256_file, stamp
 from hepar.split import Split, make_split, read_split, write_split
 
 if TYPE_CHECKING:
@@ -80,7 +78,7 @@ def new_ledger(out: Path, command: str = "") -> Ledger:
         raise ConfigError(
             f"{out}: expected a folder to write to, and {there} {why}. Choose another."
         )
-    return Ledger(out, command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
+    return Ledger(out, command or command_line())
 
 
 def prepare(

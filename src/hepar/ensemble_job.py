@@ -93,6 +93,9 @@ def _fit(folders: Sequence[Path], ledger: Ledger, config: RunConfig, how: str) -
         parts=tuple(parts),
         head=result.head,
         provenance=provenance,
+        map_scale=None,
+        map_verdict=("", False),
+        known=None,
         decision=Decision(config.head.aggregate, config.head.top_k),
     )
     write_bundle(folder / "bundle", bundle)

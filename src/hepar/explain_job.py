@@ -14,13 +14,13 @@ import numpy as np
 from hepar.cohort_job import hash_files
 from hepar.data import take_evenly
 from hepar.fit_job import Job, plain_features
-from hepar.provenance import stamp, write_artefact, write_atomic
+from hepar.provenance import digest, stamp, write_artefact, write_atomic
 
 if TYPE_CHECKING:
     from hepar.backbone import Network
     from hepar.evaluate import Predictions
     from hepar.explain import Aim, Look, Model
-    from hepar.model import Bundle, FoldModel, InputReader
+    from hepar.model import Bundle, FoldModel, InputReader, Known
 
 __all__ = ["explain_model"]
 
@@ -47,12 +47,14 @@ def explain_model(job: Job) -> None:
         dataclasses.asdict(config.evaluate),
     ]
     outputs = ["explanations.json", "bundle/maps.json"]
+    outputs += ["bundle/known.json"] if config.explain.known else []
     job.ledger.stage("explain", inputs, outputs, lambda: _work(job))
 
 
 def _work(job: Job) -> None:
     from hepar.evaluate import read_predictions
-    from hepar.model import read_bundle, read_folds, write_map_scale
+    from hepar.model import read_bundle, read_folds, write_known, write_map_scale
+    from hepar.report import map_verdict
 
     folder, config = job.ledger.folder, job.config.explain
     bundle = read_bundle(folder / "bundle")
@@ -62,19 +64,23 @@ def _work(job: Job) -> None:
     shutil.rmtree(folder / "figures" / "maps", ignore_errors=True)
     hashes = {"predictions.csv": hash_files(job.ledger, "predictions.csv")}
     provenance = stamp(job.ledger.command, seed=config.seed, inputs=hashes)
-    scale = _scale(cohort, _COMPARABLE)
-    write_map_scale(folder / "bundle", scale, provenance)
+    scale = shared = _scale(cohort, _COMPARABLE)
     if config.method == "grad-cam++":
         scale = _scale(cohort, config.method)
     shown = cohort.shown
     scored = cohort.evenly(config.slices, "masked")
     maps, aims = _draw(cohort, shown, scored, scale)
     similar = _similar(cohort, list(shown))
+    localisation = _localisation(cohort, aims)
+    said, warns = map_verdict(localisation)
+    verdict = (f"Of left-out patients in training, {config.method}: {said}", warns)
+    write_map_scale(folder / "bundle", shared, provenance, verdict if localisation else ("", False))
+    write_known(folder / "bundle", _known(cohort) if config.known else None, provenance)
     content = {
         "method": config.method,
         "scale": scale,
         "maps": [{**one, "similar": similar.get(one["sample_id"], [])} for one in maps],
-        "localisation": _localisation(cohort, aims),
+        "localisation": localisation,
         "n_looked": len(scored),
         "checks": _checks(cohort),
     }
@@ -305,6 +311,32 @@ def _similar(cohort: _Cohort, rows: Sequence[int]) -> dict[str, list[dict[str, A
         near = nearest_patients(features, patients, row, learned, _SIMILAR)
         found[samples[row].sample_id] = [_thumb(cohort, i) for i in near]
     return found
+
+
+def _known(cohort: _Cohort) -> Known:
+    """Return slices that the bundle's model learned from, for new ones to be compared with."""
+    import numpy as np
+
+    from hepar.model import InputReader, Known, compute_features
+
+    job, samples = cohort.job, cohort.job.cohort.manifest.samples
+    rows = [i for i in cohort.evenly(job.config.explain.known, "trained") if samples[i].label]
+    some = dataclasses.replace(job.cohort.manifest, samples=tuple(samples[i] for i in rows))
+    if job.trains or job.finds:
+        parts = zip(cohort.networks, cohort.bundle.parts, strict=True)
+        own = [
+            compute_features(n, InputReader(some, p.recipe), job.config.backbone) for n, p in parts
+        ]
+        features = np.concatenate([rows[:, 0] for rows in own], axis=1)
+    else:
+        weights = [part.weights for part in job.parts]
+        features = plain_features(job, job.cohort.manifest, weights)[rows]
+    numbers = {name: i for i, name in enumerate(sorted(job.cohort.manifest.patients, key=digest))}
+    return Known(
+        np.clip(features, -65504, 65504).astype(np.float16),
+        np.array([cohort.bundle.labels.index(s.label) for s in some.samples], np.int32),
+        np.array([numbers[s.patient_id] for s in some.samples], np.int32),
+    )
 
 
 def _thumb(cohort: _Cohort, row: int) -> dict[str, Any]:

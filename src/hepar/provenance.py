@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import platform
+import shlex
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -20,6 +22,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "atomic_writer",
     "canonical_json",
+    "command_line",
     "digest",
     "package_version",
     "read_artefact",
@@ -93,6 +96,12 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a whole file atomically; text is UTF-8 with the line ends it has."""
     with atomic_writer(path) as stream:
         stream.write(content.encode() if isinstance(content, str) else content)
+
+
+def command_line() -> str:
+    """Return the command that runs, as a user types it: no path of the program, quoted."""
+    name = Path(sys.argv[0]).name
+    return shlex.join(["hepar" if name == "__main__.py" else name, *sys.argv[1:]])
 
 
 def stamp(

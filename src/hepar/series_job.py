@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepar.config import BackboneConfig
-from hepar.data import Manifest
+from hepar.data import Manifest, Sample
 from hepar.errors import BundleError, DataError
 from hepar.explain import (
     METHODS,
@@ -27,8 +27,9 @@ from hepar.explain import (
     grey_picture,
     lesion_outlines,
     look_at,
+    nearest_of,
 )
-from hepar.model import Answer, Predictor
+from hepar.model import Answer, Bundle, Predictor
 from hepar.progress import LOG, track
 from hepar.provenance import read_artefact, write_artefact, write_atomic
 
@@ -36,6 +37,7 @@ __all__ = ["SeriesConfig", "check_series", "explain_series"]
 
 _SIDE = 256
 _STRIP = 8
+_SIMILAR = 3
 _EMPTY = 0.25
 """A map whose largest value is below this share of the scale is called empty."""
 
@@ -101,12 +103,15 @@ def explain_series(
     }
     scale = predictor.bundle.map_scale if config.method in _ABSOLUTE else None
     shown = [mapped.get(sample.patient_id) for sample in manifest.samples]
-    drawing = _Drawing(out, seen, shown, scale or _largest(seen, shown))
+    similar = _similar(predictor.bundle, seen)
+    drawing = _Drawing(out, seen, shown, scale or _largest(seen, shown), similar)
     shutil.rmtree(out / "pictures", ignore_errors=True)
     content = {
         "method": config.method,
         "scale": drawing.scale,
         "absolute": scale is not None,
+        "verdict": predictor.bundle.map_verdict[0],
+        "warns": predictor.bundle.map_verdict[1],
         "labels": list(labels),
         "patients": _patients(drawing, manifest, answer, labels.names),
         "findings": [
@@ -188,6 +193,29 @@ def _look(
     return seen, predictor.answer(features, plain, speed, gate=config.gate)
 
 
+def _similar(bundle: Bundle, seen: Sequence[_Seen]) -> list[list[dict[str, Any]]]:
+    """Return for each slice the training patients that it resembles most, with their labels."""
+    known = bundle.known
+    if known is None:
+        return [[] for _ in seen]
+    features = np.stack([one.features for one in seen])
+    patients = known.patients.tolist()
+    near = nearest_of(features, known.features.astype(np.float32), patients, _SIMILAR)
+    return [
+        [
+            {
+                "training_patient": patients[at],
+                "label": bundle.labels.names[known.labels[at]],
+                "likeness": round(likeness, 3),
+            }
+            for at, likeness in own
+        ]
+        if one.evidence.parts
+        else []
+        for one, own in zip(seen, near, strict=True)
+    ]
+
+
 def _largest(seen: Sequence[_Seen], shown: Sequence[int | None]) -> float:
     """Return the largest value of all maps, for a bundle or a method without a scale."""
     values = [
@@ -206,6 +234,7 @@ class _Drawing:
     seen: Sequence[_Seen]
     shown: Sequence[int | None]
     scale: float
+    similar: Sequence[list[dict[str, Any]]]
 
     def draw(self, row: int) -> tuple[Picture, float]:
         """Return the picture of a slice and the largest value of its map."""
@@ -236,6 +265,7 @@ def _patients(
             "predicted": str(answer.patients.predicted[number]),
             "probabilities": _by_label(labels, answer.patients.probabilities[number]),
             "map_label": None if shown is None else labels[shown],
+            "upwards": _upwards([manifest.samples[row] for row in own]),
             "strip": None if refused else _strip(drawing, own, number),
         }
         drawn = [None] * len(own) if refused else _pictures(drawing, own, number)
@@ -249,6 +279,12 @@ def _patients(
         ]
         records.append(patient)
     return records
+
+
+def _upwards(samples: Sequence[Sample]) -> bool:
+    """Return whether slices are known to be in order from the feet to the head."""
+    series = {sample.series_id for sample in samples}
+    return len(series) == 1 and all(sample.kind == "hu" for sample in samples)
 
 
 def _by_label(labels: Sequence[str], values: NDArray[np.float64]) -> dict[str, float]:
@@ -273,7 +309,8 @@ def _pictures(drawing: _Drawing, rows: Sequence[int], number: int) -> list[dict[
         picture, largest = drawing.draw(row)
         name = f"pictures/{number:04d}/{at:04d}.png"
         _write(drawing.out / name, picture)
-        return {"file": name, "largest": largest, "empty": largest < _EMPTY * drawing.scale}
+        said = {"largest": largest, "empty": largest < _EMPTY * drawing.scale}
+        return {"file": name, **said, "similar": drawing.similar[row]}
 
     with ThreadPoolExecutor() as pool:
         return list(pool.map(draw, enumerate(rows)))

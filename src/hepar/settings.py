@@ -71,6 +71,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "controls.seed": (0, 2**32 - 1),
     "explain.slices": (1, 100000),
     "explain.checked": (0, 1000),
+    "explain.known": (0, 100000),
     "explain.seed": (0, 2**32 - 1),
     "evaluate.resamples": (100, math.inf),
     "evaluate.level": (0.5, 0.9999),

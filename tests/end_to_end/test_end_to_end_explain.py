@@ -113,6 +113,24 @@ def test_new_data_are_answered_as_predict_answers_and_drawn(cohort, hepar, run, 
     assert not re.search(r'(src|href)="(https?:)?//', page)
 
 
+def test_training_slices_are_most_like_themselves_and_have_no_names(cohort, hepar, run, tmp_path):
+    bundle, split = read_bundle(run / "bundle"), json.loads((run / "split.json").read_text())
+    assert len(set(bundle.known.patients.tolist())) == len(split["assignments"])
+    _, found = series(hepar, run, tmp_path / "maps", cohort / "nifti" / "index.csv")
+    first = [
+        {one["similar"][0]["training_patient"] for one in patient["slices"]}
+        for patient in found["patients"]
+    ]
+    assert [len(numbers) for numbers in first] == [1] * 12
+    assert len(set.union(*first)) == 12
+    page = (tmp_path / "maps" / "index.html").read_text()
+    assert "Of left-out patients in training, grad-cam: " in page
+    assert "<br>like <bdi" in page
+    kept = (run / "bundle" / "known.json").read_bytes()
+    kept += (run / "bundle" / "known.safetensors").read_bytes()
+    assert not any(patient.encode() in kept for patient in split["assignments"])
+
+
 def test_one_label_of_one_picture_series_of_one_slice(cohort, hepar, run, tmp_path):
     picture = next((cohort / "png").rglob("*.png"))
     done, found = series(

@@ -35,6 +35,12 @@ def place(finished, tmp_path):
     return tmp_path / "copy"
 
 
+def test_the_command_is_kept_as_a_user_types_it(finished):
+    assert json.loads((finished / "run" / "run.json").read_text())["command"].startswith(
+        f"hepar run {finished}"
+    )
+
+
 def test_the_same_data_give_the_same_bytes(hepar, finished, tmp_path):
     done = hepar("reproduce", finished / "run", "--out", tmp_path / "again")
     assert done.stdout.strip().endswith("the same, byte for byte")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hepar.errors import BundleError
-from hepar.model import read_bundle, write_bundle
+from hepar.model import Known, read_bundle, write_bundle, write_known
 
 
 def test_a_bundle_gives_back_what_was_put_in(small_bundle, bundle_folder):
@@ -71,6 +71,31 @@ def test_an_added_file_is_refused(bundle_folder):
     (bundle_folder / "extra.pkl").write_bytes(b"x")
     with pytest.raises(BundleError, match=r"got \[.*extra.pkl"):
         read_bundle(bundle_folder)
+
+
+@pytest.fixture
+def known_folder(small_bundle, bundle_folder):
+    """The same with three slices that it learned from."""
+    rows, numbers = np.ones((3, 1280), np.float16), np.arange(3, dtype=np.int32)
+    known = Known(rows, np.array([0, 1, 1], np.int32), numbers)
+    write_known(bundle_folder, known, small_bundle.provenance)
+    return bundle_folder
+
+
+def test_slices_that_a_bundle_knows_come_back_and_can_be_taken_away(small_bundle, known_folder):
+    known = read_bundle(known_folder).known
+    assert known.features.shape == (3, 1280)
+    assert known.labels.tolist() == [0, 1, 1]
+    assert known.patients.tolist() == [0, 1, 2]
+    write_known(known_folder, None, small_bundle.provenance)
+    assert read_bundle(known_folder).known is None
+
+
+def test_changed_slices_that_a_bundle_knows_are_refused(known_folder):
+    path = known_folder / "known.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
+    with pytest.raises(BundleError, match=r"known.safetensors: expected the file as written"):
+        read_bundle(known_folder)
 
 
 def test_swapped_labels_are_noticed(bundle_folder):

@@ -135,10 +135,12 @@ def series(folder):
     """Write the page of one new patient."""
     write_atomic(folder / "a.png", cv2.imencode(".png", PICTURE)[1].tobytes())
     one = {"sample_id": "a", "predicted": "normal", "probabilities": {"normal": 0.9}}
-    one |= {"file": "a.png", "largest": 0.1, "empty": True}
+    like = [{"training_patient": i, "label": "benign", "likeness": 0.5} for i in range(3)]
+    one |= {"file": "a.png", "largest": 0.1, "empty": True, "similar": like}
     patient = {"patient_id": "P1", "label": "normal", "possible": ["normal"], "reason": ""}
     patient |= {"refused": False, "probabilities": {"normal": 0.9}, "map_label": "normal"}
     content = {"method": "grad-cam", "scale": 1.0, "absolute": True, "findings": []}
+    content |= {"verdict": "These maps do not localise.", "warns": True}
     content["patients"] = [patient | {"slices": [one] * 30}]
     write_artefact(folder / "explanations.json", "series", content, stamp("test"))
     return write_series_page(folder)

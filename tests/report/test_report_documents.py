@@ -63,6 +63,13 @@ def test_every_topic_has_a_status_and_owed_items_say_what_is_owed(run):
         assert bool(owed.strip()) == (status.strip() != "**in the run**")
 
 
+@pytest.mark.parametrize(("guideline", "items"), [("tripod", 27), ("stard", 40), ("claim", 44)])
+def test_every_item_of_a_guideline_has_a_topic(guideline, items):
+    """TRIPOD+AI has 27 items, STARD-AI 40, the 2024 update of CLAIM 44."""
+    named = {int(n) for item in ITEMS for n in getattr(item, guideline).split(", ") if n}
+    assert named == set(range(1, items + 1))
+
+
 def test_what_this_run_was_made_without_is_owed_and_what_it_has_is_not(run):
     def status():
         found = [row for row in tables(text(run, "checklist.md")) if "Robustness" in row[0]]

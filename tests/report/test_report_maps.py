@@ -50,6 +50,7 @@ def page(make_run, folder, localisation, checks=None):
         ([("benign", 0.1, 0.05), ("malignant", 0.1, 0.05)], "more than chance would", False),
         ([("benign", 0.0, 0.05), ("malignant", -0.1, 0.05)], "These maps do not localise", True),
         ([("benign", 0.1, 0.05), ("malignant", 0.02, 0.05)], "Maps of malignant do not", True),
+        ([("malignant", -0.05, None)], "These maps do not localise better than chance", True),
         ([("malignant", 0.2, None)], "30 % of the evidence for malignant lies in lesions", False),
     ],
 )
@@ -82,12 +83,14 @@ def test_the_page_of_a_long_series_shows_some_and_says_how_many_more(tmp_path, h
         "refused": False,
         "probabilities": {str(hostile): 0.5},
         "map_label": str(hostile),
-        "slices": [{**one, "sample_id": str(i), "empty": True} for i in range(100)],
+        "slices": [{**one, "sample_id": str(i), "empty": True, "similar": []} for i in range(100)],
     }
     content = {
         "method": "grad-cam",
         "scale": 1.0,
         "absolute": True,
+        "verdict": "",
+        "warns": False,
         "patients": [patient],
         "findings": [],
     }

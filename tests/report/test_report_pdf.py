@@ -49,6 +49,17 @@ def test_the_page_is_printed_without_fetching_anything(page, tmp_path):
     assert len(content) > 10_000
 
 
+def test_no_page_of_paper_is_nearly_empty(page):
+    """A table or figure that may not be broken leaves its heading alone on the page before."""
+    try:
+        from weasyprint import HTML
+    except (ImportError, OSError) as error:
+        pytest.skip(f"no WeasyPrint here: {error}")
+    document = HTML(string=page.read_text()).render()
+    lines = [sum(hasattr(box, "text") for box in p._page_box.descendants()) for p in document.pages]
+    assert min(lines[:-1]) > 20
+
+
 def test_a_missing_library_is_one_line(page, monkeypatch):
     monkeypatch.setitem(sys.modules, "weasyprint", None)
     with pytest.raises(ReportError, match=r"--pdf: expected weasyprint.*hepar\[pdf\]") as caught:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from hepar.config import DecideConfig, EvaluateConfig, HeadConfig
@@ -39,6 +41,9 @@ def test_calibration_and_decisions_are_shown_for_both_partitions(trusted, tmp_pa
     for text in ("Reliability diagram", "Decision curve", "Risk against coverage"):
         assert page.count(f'aria-label="{text}') == 2, text
     assert "Operating point for" in page
+    negative = re.findall(r'class="range">-\d\.\d\d(.*?)-?\d', page)
+    assert negative
+    assert set(negative) == {" to "}
 
 
 def test_few_patients_are_given_reasons_in_place_of_tables(trusted, tmp_path):

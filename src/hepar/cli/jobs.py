@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -262,10 +261,10 @@ def _as_learned(config: Any, kinds: tuple[str, ...]) -> Any:
 
 
 def _provenance(bundle: Path) -> dict[str, Any]:
-    from hepar.provenance import sha256_file, stamp
+    from hepar.provenance import command_line, sha256_file, stamp
 
     seal = sha256_file(bundle / "bundle.json")
-    return stamp(" ".join(sys.argv), inputs={"bundle.json": seal})
+    return stamp(command_line(), inputs={"bundle.json": seal})
 
 
 def write_answer(out: Path, bundle: Path, answer: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,7 +47,7 @@ def ingest(
     """Read a source into a manifest: who is in it, what was refused, and why."""
     from hepar.data import write_manifest
     from hepar.ingest import ingest as ingest_source
-    from hepar.provenance import stamp
+    from hepar.provenance import command_line, stamp
 
     given = settings_of(
         ingest__labels_csv=labels,
@@ -59,7 +58,7 @@ def ingest(
         ingest__allow_gaps=allow_gaps,
     )
     manifest = ingest_source(source, ingest_config_of(given, settings))
-    write_manifest(out, manifest, stamp(" ".join(sys.argv), inputs={"source": str(source)}))
+    write_manifest(out, manifest, stamp(command_line(), inputs={"source": str(source)}))
     counts = {
         label: sum(sample.label == label for sample in manifest.samples)
         for label in manifest.labels
@@ -105,16 +104,14 @@ def split(
     """Divide patients, never images, into folds and an optional test partition."""
     from hepar.config import SplitConfig
     from hepar.data import read_manifest
-    from hepar.provenance import sha256_file, stamp
+    from hepar.provenance import command_line, sha256_file, stamp
     from hepar.split import make_split, split_table, write_split
 
     cohort = read_manifest(manifest)
     if audit:
         cohort = _audited(cohort, out.with_name(f"{out.stem}_audit.json"))
     made = make_split(cohort, SplitConfig(folds, test, seed, column))
-    provenance = stamp(
-        " ".join(sys.argv), seed=seed, inputs={"manifest.csv": sha256_file(manifest)}
-    )
+    provenance = stamp(command_line(), seed=seed, inputs={"manifest.csv": sha256_file(manifest)})
     write_split(out, made, cohort, provenance)
     print_table(
         [{k: "-" if v is None else v for k, v in row.items()} for row in split_table(made, cohort)]
@@ -125,10 +122,10 @@ def _audited(manifest: Manifest, path: Path) -> Manifest:
     """Return the manifest with unknown patients joined into groups; say and write what is wrong."""
     from hepar.audit import audit_cohort, grouped, read_looks, write_audit
     from hepar.config import BackboneConfig
-    from hepar.provenance import stamp
+    from hepar.provenance import command_line, stamp
 
     found = audit_cohort(manifest, read_looks(manifest, BackboneConfig()))
-    write_audit(path, found, stamp(" ".join(sys.argv)))
+    write_audit(path, found, stamp(command_line()))
     for finding in found.findings:
         typer.echo(f"{finding['severity']}: {finding['message']}", err=True)
     return grouped(manifest, found) if found.groups else manifest

@@ -329,6 +329,8 @@ class ExplainConfig:
         method: "grad-cam", "hirescam" or "grad-cam++".
         slices: at most, whose maps are compared with lesion masks.
         checked: slices at most, each of another patient, whose maps are checked by changing images.
+        known: training slices, about, that the bundle keeps as features and labels, so that
+            `hepar explain` can say whom a new slice resembles; 0 keeps none.
         seed: of the random order that maps are compared with.
     """
 
@@ -336,6 +338,7 @@ class ExplainConfig:
     method: str = "grad-cam"
     slices: int = 200
     checked: int = 12
+    known: int = 1000
     seed: int = 0
 
 

@@ -4,7 +4,7 @@ from hepar.explain.cam import METHODS
 from hepar.explain.faithfulness import Checks, check_map
 from hepar.explain.localisation import Aim, measure_aim
 from hepar.explain.look import OCCLUSION, Cells, Evidence, Look, Model, look_at
-from hepar.explain.neighbours import nearest_patients
+from hepar.explain.neighbours import nearest_of, nearest_patients
 from hepar.explain.overlay import (
     draw_contours,
     draw_heat,
@@ -36,6 +36,7 @@ __all__ = [
     "lesion_outlines",
     "look_at",
     "measure_aim",
+    "nearest_of",
     "nearest_patients",
     "summarise_aims",
     "summarise_checks",

@@ -8,19 +8,47 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["nearest_patients"]
+__all__ = ["nearest_of", "nearest_patients"]
+
+Floats = NDArray[np.floating[Any]]
+
+
+def nearest_of(
+    asked: Floats, known: Floats, patients: Sequence[Any], k: int
+) -> list[list[tuple[int, float]]]:
+    """Return for every slice asked about the known slices most like it, of as many patients.
+
+    Likeness is the cosine of features from which the mean of the known ones is taken: 1 for the
+    same, 0 for nothing in common.
+
+    Args:
+        asked: (m, d).
+        known: (n, d).
+        patients: (n,) whose the known slices are.
+        k: patients at most, each with its most similar slice.
+
+    Returns:
+        For each of m its rows of `known` and how alike they are, the most similar first.
+    """
+    mean = known.mean(axis=0)
+    own, others = asked - mean, known - mean
+    length = np.linalg.norm(own, axis=1)[:, None] * np.linalg.norm(others, axis=1)
+    likeness = np.divide(own @ others.T, length, out=np.zeros_like(length), where=length > 0)
+    found = []
+    for row in likeness:
+        first: dict[Any, tuple[int, float]] = {}
+        for at in np.argsort(-row, kind="stable"):
+            first.setdefault(patients[int(at)], (int(at), float(row[at])))
+            if len(first) == k:
+                break
+        found.append(list(first.values()))
+    return found
 
 
 def nearest_patients(
-    features: NDArray[np.floating[Any]],
-    patients: Sequence[str],
-    row: int,
-    allowed: Sequence[int],
-    k: int,
+    features: Floats, patients: Sequence[str], row: int, allowed: Sequence[int], k: int
 ) -> list[int]:
-    """Return the slices most like one, of as many patients.
-
-    Likeness is the cosine of features from which the mean of the allowed rows is taken.
+    """Return the slices most like one, of as many other patients.
 
     Args:
         features: (n, d).
@@ -34,17 +62,9 @@ def nearest_patients(
         >>> nearest_patients(features, ["a", "b", "b", "c", "d"], 0, [1, 2, 3, 4], 2)
         [1, 3]
     """
-    rows = np.array([i for i in allowed if patients[i] != patients[row]], np.int64)
-    if not len(rows):
+    rows = [i for i in allowed if patients[i] != patients[row]]
+    if not rows:
         return []
     known = features[rows].astype(np.float64)
-    mean = known.mean(axis=0)
-    known, asked = known - mean, features[row].astype(np.float64) - mean
-    length = np.linalg.norm(known, axis=1) * np.linalg.norm(asked)
-    likeness = np.divide(known @ asked, length, out=np.zeros(len(rows)), where=length > 0)
-    found: dict[str, int] = {}
-    for at in np.argsort(-likeness, kind="stable"):
-        found.setdefault(patients[int(rows[at])], int(rows[at]))
-        if len(found) == k:
-            break
-    return list(found.values())
+    (near,) = nearest_of(features[[row]], known, [patients[i] for i in rows], k)
+    return [rows[at] for at, _ in near]

@@ -7,6 +7,7 @@ from hepar.model.bundle import (
     write_bundle,
     write_decision,
     write_gate,
+    write_known,
     write_map_scale,
 )
 from hepar.model.decision import Decision, PatientAnswer, write_answers
@@ -30,6 +31,7 @@ from hepar.model.gate_inputs import (
 )
 from hepar.model.head import HEADS, DenseHead, Head, LinearHead, softmax
 from hepar.model.inputs import InputReader, compute_features, in_context, sample_key
+from hepar.model.known import Known
 from hepar.model.lesions import LIKELY, LesionStack, find_lesions
 from hepar.model.predictor import Answer, Predictor, load_predictor, mean_over_views
 from hepar.model.segmenter import Outlines, Segmenter, is_stack, read_segmenter, write_segmenter
@@ -49,6 +51,7 @@ __all__ = [
     "Gate",
     "Head",
     "InputReader",
+    "Known",
     "LesionStack",
     "LinearHead",
     "Member",
@@ -88,6 +91,7 @@ __all__ = [
     "write_findings_bundle",
     "write_folds",
     "write_gate",
+    "write_known",
     "write_map_scale",
     "write_segmenter",
 ]

@@ -19,6 +19,7 @@ from hepar.errors import BundleError, HeparError
 from hepar.model.decision import Decision, decision_from_json
 from hepar.model.gate import Gate, gate_from_document, gate_to_document
 from hepar.model.head import Head, head_from_document, head_to_document
+from hepar.model.known import Known
 from hepar.model.sealed import check_files, read_sealed, seal
 from hepar.preprocess import Recipe, recipe_from_json
 from hepar.provenance import sha256_file, write_artefact, write_atomic
@@ -31,12 +32,14 @@ __all__ = [
     "write_bundle",
     "write_decision",
     "write_gate",
+    "write_known",
     "write_map_scale",
     "write_part",
 ]
 
 _GATE = ("gate.json", "gate.safetensors")
 _MAPS = ("maps.json",)
+_KNOWN = ("known.json", "known.safetensors")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +75,8 @@ class Bundle:
         decision: from the head's scores to answers.
         gate: refuses what the model was not made for; None for none.
         map_scale: log-odds that heat maps show in full colour; None where none was learned.
+        map_verdict: whether maps of left-out patients found lesions, and whether that is a warning.
+        known: slices that it learned from, as features; None where none are kept.
         centre: features are less their mean over each patient's own slices.
         beside: share of each neighbouring slice in a slice's features.
         segmenter: outlines the liver where nobody has drawn it; None leaves that to a rule.
@@ -88,6 +93,8 @@ class Bundle:
     decision: Decision = field(default_factory=Decision)
     gate: Gate | None = None
     map_scale: float | None = None
+    map_verdict: tuple[str, bool] = ("", False)
+    known: Known | None = None
     centre: bool = False
     beside: float = 0.0
     segmenter: Part | None = None
@@ -157,7 +164,8 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
         write_artefact(room / "bundle.json", "bundle", content, bundle.provenance)
         write_decision(room, bundle.decision, bundle.provenance)
         write_gate(room, bundle.gate, bundle.provenance)
-        write_map_scale(room, bundle.map_scale, bundle.provenance)
+        write_map_scale(room, bundle.map_scale, bundle.provenance, bundle.map_verdict)
+        write_known(room, bundle.known, bundle.provenance)
         old = Path(name) / "old"
         if folder.exists():
             folder.replace(old)
@@ -215,13 +223,19 @@ def write_gate(folder: Path, gate: Gate | None, provenance: Mapping[str, Any]) -
     write_artefact(document, "gate", content, provenance)
 
 
-def write_map_scale(folder: Path, scale: float | None, provenance: Mapping[str, Any]) -> None:
+def write_map_scale(
+    folder: Path,
+    scale: float | None,
+    provenance: Mapping[str, Any],
+    verdict: tuple[str, bool] = ("", False),
+) -> None:
     """Write what a bundle's heat maps show in full colour; None takes that away.
 
     Args:
         folder: that holds `bundle.json`.
         scale: in log-odds, above 0.
         provenance: from `hepar.provenance.stamp`.
+        verdict: what was measured of such maps, and whether it is a warning.
     """
     path = folder / _MAPS[0]
     path.unlink(missing_ok=True)
@@ -229,36 +243,80 @@ def write_map_scale(folder: Path, scale: float | None, provenance: Mapping[str, 
         return
     content: dict[str, Any] = {
         "scale": scale,
+        "verdict": verdict[0],
+        "warns": verdict[1],
         "bundle_sha256": sha256_file(folder / "bundle.json"),
     }
     content["seal"] = seal({**content, "provenance": dict(provenance)})
     write_artefact(path, "maps", content, provenance)
 
 
-def _read_map_scale(folder: Path) -> float | None:
-    return float(_sealed(folder, "maps")["scale"]) if (folder / _MAPS[0]).is_file() else None
+def write_known(folder: Path, known: Known | None, provenance: Mapping[str, Any]) -> None:
+    """Write slices that a bundle's model learned from; None takes them away.
+
+    Args:
+        folder: that holds `bundle.json`.
+        known: their features, labels and patients' numbers.
+        provenance: from `hepar.provenance.stamp`.
+    """
+    from safetensors.numpy import save
+
+    document, arrays = folder / _KNOWN[0], folder / _KNOWN[1]
+    document.unlink(missing_ok=True)
+    arrays.unlink(missing_ok=True)
+    if known is None:
+        return
+    write_atomic(arrays, save({k: np.ascontiguousarray(v) for k, v in vars(known).items()}))
+    content: dict[str, Any] = {
+        "n_slices": len(known.labels),
+        "bundle_sha256": sha256_file(folder / "bundle.json"),
+        "arrays_sha256": sha256_file(arrays),
+    }
+    content["seal"] = seal({**content, "provenance": dict(provenance)})
+    write_artefact(document, "known", content, provenance)
+
+
+def _read_maps(folder: Path) -> dict[str, Any]:
+    if not (folder / _MAPS[0]).is_file():
+        return {}
+    document = _sealed(folder, "maps")
+    verdict = (document.get("verdict", ""), document.get("warns", False))
+    return {"map_scale": float(document["scale"]), "map_verdict": verdict}
+
+
+def _read_known(folder: Path) -> Known | None:
+    found = _read_arrays(folder, _KNOWN)
+    return found and Known(**found[1])
 
 
 def _read_gate(folder: Path) -> Gate | None:
+    found = _read_arrays(folder, _GATE)
+    return found and gate_from_document(*found)
+
+
+def _read_arrays(
+    folder: Path, files: tuple[str, str]
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]] | None:
+    """Return a sealed document and its arrays; None where the bundle has none."""
     from safetensors.numpy import load
 
-    if not (folder / _GATE[0]).is_file():
+    if not (folder / files[0]).is_file():
         return None
-    document = _sealed(folder, "gate")
-    arrays = folder / _GATE[1]
+    document = _sealed(folder, Path(files[0]).stem)
+    arrays = folder / files[1]
     if document.get("arrays_sha256") != sha256_file(arrays):
         raise BundleError(
             f"{arrays}: expected the file as written for this bundle, got another. "
             "Copy the bundle again from where it was made."
         )
-    return gate_from_document(document, load(arrays.read_bytes()))
+    return document, load(arrays.read_bytes())
 
 
 def _verified(folder: Path) -> dict[str, Any]:
     """Return bundle.json after checking the seal and the hash of every file it names."""
     document = read_sealed(folder / "bundle.json", "bundle")
     there = {path.name for path in folder.iterdir()}
-    later = [name for files in (_GATE, _MAPS) if files[0] in there for name in files]
+    later = [name for files in (_GATE, _MAPS, _KNOWN) if files[0] in there for name in files]
     check_files(folder, document["files"], ["bundle.json", "decision.json", *later])
     return document
 
@@ -306,7 +364,8 @@ def read_bundle(folder: Path) -> Bundle:
             provenance=document["provenance"],
             decision=decision_from_json(_sealed(folder, "decision")),
             gate=_read_gate(folder),
-            map_scale=_read_map_scale(folder),
+            known=_read_known(folder),
+            **_read_maps(folder),
         )
     except HeparError:
         raise

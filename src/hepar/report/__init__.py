@@ -5,6 +5,7 @@ from hepar.report.documents import DOCUMENTS, write_documents
 from hepar.report.findings import write_findings
 from hepar.report.html import write_report
 from hepar.report.inputs import ReportInputs, read_inputs
+from hepar.report.maps import map_verdict
 from hepar.report.pdf import write_pdf
 from hepar.report.reproduction import write_reproduction
 from hepar.report.samples import most_confident, write_samples
@@ -18,6 +19,7 @@ __all__ = [
     "ReportInputs",
     "Section",
     "comparison_rows",
+    "map_verdict",
     "most_confident",
     "read_inputs",
     "write_comparison",

@@ -31,8 +31,8 @@ def write_documents(folder: Path) -> list[Path]:
 
     Source:
         Mitchell et al., FAT* 2019 (model cards); Gebru et al., CACM 2021 (datasheets); Collins et
-        al., BMJ 2024 (TRIPOD+AI); Bossuyt et al., BMJ 2015 (STARD); Mongan et al., Radiology:
-        Artificial Intelligence 2020 (CLAIM).
+        al., BMJ 2024 (TRIPOD+AI); Sounderajah et al., Nature Medicine 2025 (STARD-AI);
+        Tejani et al., Radiology: Artificial Intelligence 2024 (CLAIM, 2024 update).
     """
     inputs = read_inputs(folder)
     content: dict[str, dict[str, Any]] = {

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from hepar.report.inputs import ReportInputs
 from hepar.report.section import Section
 
-__all__ = ["data_url", "heat_of", "maps", "scale_bar"]
+__all__ = ["data_url", "heat_of", "map_verdict", "maps", "scale_bar"]
 
 
 def data_url(inputs: ReportInputs, file: str) -> str:
@@ -55,7 +55,7 @@ def maps(inputs: ReportInputs) -> Section | None:
         "maps.html.j2",
         {
             "document": document,
-            "verdict": _verdict(document["localisation"]),
+            "verdict": map_verdict(document["localisation"]),
             "checks": document["checks"],
             "rows": [] if "not_made" in document["checks"] else _rows(document["checks"]),
         },
@@ -65,8 +65,12 @@ def maps(inputs: ReportInputs) -> Section | None:
 _WARNING = "do not localise better than chance: do not read them as findings."
 
 
-def _verdict(records: list[Mapping[str, Any]]) -> tuple[str, bool]:
-    """Return in one sentence whether maps find lesions, and whether that is bad news."""
+def map_verdict(records: Sequence[Mapping[str, Any]]) -> tuple[str, bool]:
+    """Return in one sentence whether maps find lesions, and whether that is bad news.
+
+    Args:
+        records: of `explanations.json`, one a label.
+    """
     if not records:
         return (
             "No slice looked at has a lesion mask: nobody knows whether maps find lesions.",
@@ -76,11 +80,14 @@ def _verdict(records: list[Mapping[str, Any]]) -> tuple[str, bool]:
     if not tested:
         first = records[0]
         found, chance = (f"{100 * first[key]['value']:.0f} %" for key in ("energy", "chance"))
-        return (
+        said = (
             f"{found} of the evidence for {first['label']} lies in lesions, which are {chance} of "
-            f"the {first['region']}; {first['n_patients']} patients cannot tell that from chance.",
-            False,
+            f"the {first['region']}"
         )
+        if all(r["energy"]["value"] <= r["chance"]["value"] for r in records):
+            few = f"{first['n_patients']} patients, too few for an interval"
+            return f"These maps {_WARNING} {said} ({few}).", True
+        return f"{said}; {first['n_patients']} patients cannot tell that from chance.", False
     poor = [str(r["label"]) for r in tested if r["energy_gain"]["low"] <= 0]
     if len(poor) == len(records):
         return f"These maps {_WARNING}", True

@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+import shlex
+
+from hepar.backbone import BACKBONES
 from hepar.report.documents import DOCUMENTS
 from hepar.report.inputs import ReportInputs
 from hepar.report.section import Section
 
 __all__ = ["method", "provenance", "reading"]
+
+
+def _cost(inputs: ReportInputs) -> str:
+    """Return what the model costs: a slice, on disk, and what this run took."""
+    backbone = inputs.run["backbone"]
+    names = str(backbone["name"]).split(" + ")
+    said = []
+    if all(name in BACKBONES for name in names):
+        specs = [BACKBONES.get(name) for name in names]
+        flops = sum(s.gflops * (backbone["input_size"] / s.input_size) ** 2 for s in specs)
+        said.append(f"{flops:.3g} GFLOPs a slice")
+    bundle = inputs.folder / "bundle"
+    if bundle.is_dir():
+        size = sum(path.stat().st_size for path in bundle.iterdir())
+        said.append(f"a bundle of {size / 1e6:.3g} MB")
+    took = sum(inputs.run["stages"].values())
+    if took:
+        said.append(f"{took:.0f} s for this run, apart from what was kept from before")
+    return "; ".join(said)
 
 
 def method(inputs: ReportInputs) -> Section:
@@ -27,6 +49,7 @@ def method(inputs: ReportInputs) -> Section:
             "backbone": inputs.run["backbone"],
             "config": inputs.run["config"],
             "stages": inputs.run["stages"],
+            "cost": _cost(inputs),
             "is_trained": bool(inputs.history),
         },
     )
@@ -36,11 +59,13 @@ def provenance(inputs: ReportInputs) -> Section:
     """The command that reproduces it, and what it was made from."""
     run, made = inputs.run, inputs.evaluation["provenance"]
     seeds = run["config"]
+    recorded = (inputs.folder / "record.json").is_file()
     return Section(
         "Provenance",
         "provenance.html.j2",
         {
             "command": run["command"],
+            "again": shlex.join(["hepar", "reproduce", str(inputs.folder)]) if recorded else "",
             "seeds": f"split {seeds['split']['seed']}, bootstrap {seeds['evaluate']['seed']}",
             "documents": DOCUMENTS if (inputs.folder / DOCUMENTS[0]).is_file() else (),
             "hashes": {**made["inputs"], "backbone weights": run["backbone"]["sha256"]},

@@ -159,6 +159,7 @@ def curves(inputs: ReportInputs) -> Section:
                 "precision_recall": draw_precision_recall(labels, found) if defined else "",
                 "banded": any(curve is not None and len(curve.grid) for curve in found),
                 "histograms": draw_histograms(table),
+                "panels": len(labels) if len(labels) > 2 else 1,
             }
         )
     return Section("Scores", "curves.html.j2", {"figures": figures})

@@ -27,15 +27,18 @@ def write_series_page(folder: Path) -> Path:
     patients = []
     for patient in document["patients"]:
         drawn = [one for one in patient["slices"] if "file" in one]
+        order = "from the feet to the head" if patient.get("upwards") else "in the source's order"
         step = max(1.0, len(drawn) / _MOST)
         some = [drawn[int(i * step)] for i in range(min(_MOST, len(drawn)))]
-        patients.append({**patient, "shown": some, "left_out": len(drawn) - len(some)})
+        left_out = len(drawn) - len(some)
+        patients.append({**patient, "shown": some, "left_out": left_out, "order": order})
     page = fill_page(
         "series.html.j2",
         {
             "document": document,
             "patients": patients,
             "bar": scale_bar(),
+            "similar": any(one["similar"] for patient in patients for one in patient["shown"]),
             "made": document["provenance"],
         },
     )

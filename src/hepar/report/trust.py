@@ -61,6 +61,7 @@ def calibration(inputs: ReportInputs) -> Section | None:
                     if name != "classwise_ece" or label is None
                 ],
                 "figure": draw_reliability(drawn, inputs.slices.labels) if drawn else "",
+                "panels": len(drawn),
                 "why_not": few
                 or "; ".join(dict.fromkeys(c["undefined"] for c in curves if c["undefined"])),
                 "has_bars": any(curve["low"] is not None for curve in drawn),

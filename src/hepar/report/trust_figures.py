@@ -76,7 +76,7 @@ def draw_decision_curve(curve: Record) -> str:
     axis.plot(at, curve["model"], color=COLOURS[0], linewidth=1.8, label="on the model")
     axis.plot(at, curve["all"], color=COLOURS[1], linestyle=DASHES[1], lw=1.6, label="on everybody")
     axis.axhline(0, color=INK, linestyle=DASHES[2], linewidth=1.2, label="on nobody")
-    top = max(*curve["model"], curve["all"][0], 0.02)
+    top = max(*curve["model"], *(curve["high"] or []), curve["all"][0], 0.02)
     axis.set_ylim(-0.25 * top, 1.15 * top)
     axis.set_xlim(0, 1)
     axis.set_xlabel(f"probability of {plain(label, 20)} at which one acts", color=INK, fontsize=9)
