@@ -317,7 +317,7 @@ def _known(cohort: _Cohort) -> Known:
     """Return slices that the bundle's model learned from, for new ones to be compared with."""
     import numpy as np
 
-    from hepar.model import InputReader, Known, compute_features
+    from hepar.model import Known, compute_features
 
     job, samples = cohort.job, cohort.job.cohort.manifest.samples
     rows = [i for i in cohort.evenly(job.config.explain.known, "trained") if samples[i].label]
@@ -325,7 +325,7 @@ def _known(cohort: _Cohort) -> Known:
     if job.trains or job.finds:
         parts = zip(cohort.networks, cohort.bundle.parts, strict=True)
         own = [
-            compute_features(n, InputReader(some, p.recipe), job.config.backbone) for n, p in parts
+            compute_features(n, job.reader(p.recipe, some), job.config.backbone) for n, p in parts
         ]
         features = np.concatenate([rows[:, 0] for rows in own], axis=1)
     else:
