@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hepar.backbone import LIVER_UNET
 from hepar.config import BackboneConfig
 from hepar.data import LESION, LIVER, Manifest
 from hepar.errors import BundleError
@@ -38,7 +39,8 @@ def outline_files(
     """Write masks of the liver, and of lesions where the model finds any, beside what was found.
 
     Args:
-        model: a segmenter, or a bundle with one; that of a lesion finder marks lesions, too.
+        model: a segmenter, or a bundle with one; that of a lesion finder marks lesions, too; or
+            "liver-unet", the pretrained network that `hepar weights fetch liver-unet` got.
         manifest: new data.
         out: folder for the masks and `outlines.json`; with pictures `index.csv` names the masks.
         kind: "nifti", "dicom-seg", or "png" for pictures; "" for what suits the data.
@@ -57,8 +59,11 @@ def outline_files(
     speed = config or BackboneConfig()
     pictures = all(sample.kind == "picture" for sample in manifest.samples)
     kind = kind or ("png" if pictures else "nifti")
-    outlines, part = _open(model, manifest, speed)
-    masks = _lesions(outlines, part, speed) if part else _livers(outlines)
+    if str(model) == LIVER_UNET:
+        masks = _pretrained(manifest, speed)
+    else:
+        outlines, part = _open(model, manifest, speed)
+        masks = _lesions(outlines, part, speed) if part else _livers(outlines)
     if kind == "png":
         _write_pictures(out, manifest, masks)
     else:
@@ -98,6 +103,23 @@ def _open(model: Path, manifest: Manifest, config: BackboneConfig) -> tuple[Outl
     finders = (part for part in bundle.parts if part.backbone["name"] == "lesion_finder")
     outlines = Outlines(manifest, Segmenter(bundle.segmenter), config.threads)
     return outlines, next(finders, None)
+
+
+def _pretrained(manifest: Manifest, config: BackboneConfig) -> list[Mask]:
+    """Return masks by the pretrained network, which takes whole series of HU."""
+    from hepar.data import Volume
+    from hepar.ingest import read_slices
+    from hepar.segment import by_series, segment_volume
+
+    place = {sample.sample_id: i for i, sample in enumerate(manifest.samples)}
+    masks: list[Mask] = [np.zeros((0, 0), np.uint8)] * len(manifest)
+    for samples in track(by_series(manifest), "outlines"):
+        voxels = np.stack([image.pixels for image in read_slices(manifest, samples)])
+        volume = Volume(voxels, samples[0].spacing_mm, samples[0].kind)
+        found = segment_volume(volume, threads=config.threads)
+        for sample, mask in zip(samples, found, strict=True):
+            masks[place[sample.sample_id]] = mask
+    return masks
 
 
 def _livers(outlines: Outlines) -> list[Mask]:

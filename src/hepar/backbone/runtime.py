@@ -12,9 +12,49 @@ from hepar.backbone.graph import parameters, read_graph
 from hepar.backbone.weights import Weights
 from hepar.errors import BackboneError
 
-__all__ = ["Network"]
+__all__ = ["Network", "open_session"]
 
 Floats = NDArray[np.float32]
+
+
+def open_session(
+    graph: bytes, arrays: Mapping[str, NDArray[Any]], threads: int = 0, *, arena: bool = True
+) -> tuple[Any, object]:
+    """Return an ONNX Runtime session of a graph with its weights, and what must outlive it.
+
+    Args:
+        graph: bytes of an ONNX graph without weights.
+        arrays: initializer name -> array; float16 is widened to float32.
+        threads: inside the network; 0 for one per core.
+        arena: keep memory for the next call; False for few calls that need much.
+
+    Raises:
+        BackboneError: arrays are missing or the graph cannot be opened.
+    """
+    import onnxruntime
+
+    needed = parameters(graph)
+    missing = [name for name in needed if name not in arrays]
+    if missing:
+        raise BackboneError(
+            f"network: expected {len(needed)} arrays, got {len(missing)} missing "
+            f"(first: {missing[0]!r}). Use the weights of this graph."
+        )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = arena
+    full = [np.ascontiguousarray(arrays[name], np.float32) for name in needed]
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in full]
+    options.add_external_initializers(list(needed), values)
+    try:
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise BackboneError(
+            f"network: expected a graph that ONNX Runtime opens, got {error}."
+        ) from error
+    return session, (full, values)
 
 
 class Network:
@@ -30,33 +70,9 @@ class Network:
     """
 
     def __init__(self, graph: bytes, arrays: Mapping[str, NDArray[Any]], threads: int = 0) -> None:
-        import onnxruntime
-
-        needed = parameters(graph)
-        missing = [name for name in needed if name not in arrays]
-        if missing:
-            raise BackboneError(
-                f"network: expected {len(needed)} arrays, got {len(missing)} missing "
-                f"(first: {missing[0]!r}). Use the weights of this graph."
-            )
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        full = [np.ascontiguousarray(arrays[name], np.float32) for name in needed]
-        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in full]
-        options.add_external_initializers(list(needed), values)
-        try:
-            self._session = onnxruntime.InferenceSession(
-                graph, options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:
-            raise BackboneError(
-                f"network: expected a graph that ONNX Runtime opens, got {error}."
-            ) from error
-        self._keep = (full, values)
+        self._session, self._keep = open_session(graph, arrays, threads)
         self.graph = graph
-        self.arrays = {name: arrays[name] for name in needed}
+        self.arrays = {name: arrays[name] for name in parameters(graph)}
 
     @classmethod
     def from_weights(cls, weights: Weights, threads: int = 0) -> Network:

@@ -45,12 +45,22 @@ def weights_list(as_json: Json = False) -> None:
 
 @weights_app.command("fetch")
 def weights_fetch(
-    name: Annotated[str, typer.Argument(help="A network of `hepar backbones`.")],
+    name: Annotated[
+        str, typer.Argument(help="A network of `hepar backbones`, or liver-unet, which segments.")
+    ],
 ) -> None:
     """Download a network's weights into the hub cache; nothing else in hepar downloads."""
-    from hepar.backbone import fetch_weights
+    from hepar.backbone import LIVER_UNET, fetch_liver_unet, fetch_weights
 
-    typer.echo(str(fetch_weights(name)))
+    if name != LIVER_UNET:
+        typer.echo(str(fetch_weights(name)))
+        return
+    typer.echo(str(fetch_liver_unet()))
+    typer.echo(
+        "liver-unet: Apache-2.0, KU Leuven. LiTS may be among its training data: never evaluate "
+        "it on LiTS.",
+        err=True,
+    )
 
 
 @app.command(rich_help_panel=LOOK)

@@ -79,7 +79,8 @@ def fit(
 @segment_app.command("apply")
 def apply(
     model: Annotated[
-        Path, typer.Argument(help="Folder of `hepar segment fit`, or a bundle with a segmenter.")
+        Path,
+        typer.Argument(help="Folder of `hepar segment fit`, a bundle with one, or liver-unet."),
     ],
     paths: NewData,
     out: Annotated[Path, typer.Option("--out", help="Folder of the masks.")],
