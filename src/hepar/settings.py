@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -106,6 +107,7 @@ def check(config: RunConfig, *, networks: bool = True) -> None:
         _check_context(config)
     if config.segment.model:
         read_segmenter(Path(config.segment.model))
+    _check_stains(config)
     if networks:
         _check_networks(config)
 
@@ -127,6 +129,17 @@ def _check_number(name: str, value: float, least: float, most: float) -> None:
     if not least <= value <= most:
         upper = f"to {most:g}" if most < math.inf else "or more"
         raise ConfigError(f"{name}: expected {least:g} {upper}, got {value}.")
+
+
+def _check_stains(config: RunConfig) -> None:
+    """Refuse tiles where what unmixes their stains is not installed."""
+    tiles = config.recipe.name == "auto" and config.ingest.pixels == "rgb"
+    wanted = tiles or config.recipe.name == "histology" or config.augment.stain > 0
+    if wanted and importlib.util.find_spec("skimage") is None:
+        raise ConfigError(
+            "recipe.name=histology: expected scikit-image, got none installed. Run `pip install "
+            "'hepar[histology]'`, or use --recipe rgb --set augment.stain=0."
+        )
 
 
 def _check_finder(config: RunConfig) -> None:

@@ -1,11 +1,14 @@
 """The list of settings is whole, and what it shows can be given back."""
 
 import dataclasses
+import sys
 
 import pytest
 
 from hepar.cli.look import _as_set
 from hepar.config import RunConfig, describe_settings, read_config
+from hepar.errors import ConfigError
+from hepar.settings import check
 
 
 def test_every_setting_has_a_meaning() -> None:
@@ -24,3 +27,15 @@ def test_every_setting_has_a_meaning() -> None:
 def test_a_shown_default_can_be_given_back(row: dict[str, object]) -> None:
     given = read_config(None, [f"{row['setting']}={_as_set(row['default'])}"])
     assert given == RunConfig()
+
+
+def test_tiles_without_what_unmixes_their_stains_are_refused_before_any_file_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    network = ["backbone.name=efficientnet_lite0"]
+    with pytest.raises(
+        ConfigError, match=r"pip install 'hepar\[histology\]'`, or use --recipe rgb"
+    ):
+        check(read_config(None, network, "histopathology"))
+    check(read_config(None, [*network, "recipe.name=rgb", "augment.stain=0"], "histopathology"))

@@ -6,6 +6,8 @@ import csv
 import json
 import shutil
 
+import cv2
+import numpy as np
 import pytest
 
 from hepar import read_config, run_findings
@@ -175,3 +177,25 @@ def test_names_that_would_share_a_folder_and_calls_that_want_one_label_are_refus
         run_findings(tmp_path / "source", tmp_path / "r", config)
     with pytest.raises(ConfigError, match=r"findings are run by hepar\.run_findings"):
         run_one(tmp_path / "source", tmp_path / "r", config)
+
+
+def test_controls_and_maps_are_made_of_tiles(tiles, hepar, tmp_path):
+    hepar(
+        "run", tiles, "--out", tmp_path / "r", "--preset", "histopathology", *SMALL,
+        "--set", "ingest.findings=fibrosis", "--set", "controls.run=true",
+        "--set", "controls.permutations=20", "--set", "explain.run=true",
+        "--set", "explain.slices=4", "--set", "explain.checked=1",
+    )  # fmt: skip
+    own = tmp_path / "r" / "findings" / "fibrosis"
+    page = (own / "report.html").read_text(encoding="utf-8")
+    assert "laboratory, 3 sources" in page
+    controls = json.loads((own / "controls.json").read_text())
+    (named,) = [c for c in controls["controls"] if c["name"] == "source"]
+    assert not named["not_made"]
+    pictures = sorted((own / "figures" / "maps").glob("*.png"))
+    assert pictures
+    drawn = cv2.imread(str(pictures[0])).astype(int)
+    assert np.abs(drawn[..., 2] - drawn[..., 1]).mean() > 5  # in colour
+    maps = tmp_path / "maps"
+    hepar("explain", tmp_path / "r" / "bundle" / "fibrosis", tiles, "--out", maps)
+    assert (maps / "index.html").is_file()
