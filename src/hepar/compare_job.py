@@ -219,11 +219,15 @@ def _seen(run: Mapping[str, Any]) -> str:
     return f"recipe {run['recipe']}, {run['backbone']['input_size']} px"
 
 
+_OF_LEVELS = {"lesion", "slab", "slab_whole"}
+"""Recipes of other levels, which are a comparison's point."""
+
+
 def unlike_recipes(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return a warning where models do not look at the same pixels."""
     recipes: dict[str, list[str]] = {}
     for name, run in runs.items():
-        if run["recipe"] != "lesion":  # another level, which is the comparison's point
+        if run["recipe"] not in _OF_LEVELS:
             recipes.setdefault(run["recipe"], []).append(name)
     if len(recipes) < 2:
         return []

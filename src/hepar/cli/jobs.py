@@ -45,7 +45,8 @@ def run(
     level: Annotated[
         str,
         typer.Option(
-            help="slice; lesion (pixels, taught by lesion masks); rule (the darkest point).",
+            help="slice; slab (2.5D: between its neighbours); lesion (pixels, taught by lesion "
+            "masks); rule (the darkest point).",
             show_default="slice",
         ),
     ] = "",

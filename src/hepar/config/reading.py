@@ -48,6 +48,7 @@ with little steps, Kumar 2022); a small network without pretraining."""
 
 LEVELS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "slice": {},
+    "slab": {"recipe": {"name": "slab"}},
     "lesion": {"backbone": {"name": "lesion_finder"}, "recipe": {"name": "lesion"}},
     "rule": {
         "backbone": {"name": "darkest_point"},
@@ -55,8 +56,9 @@ LEVELS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "explain": {"run": False},
     },
 }
-"""What `--level` stands for: a network that sees the slice; pixels of the liver, told apart by what
-lesion masks teach; the darkest place of the liver, of which only a threshold is learned."""
+"""What `--level` stands for: a network that sees the slice; the slice between its neighbours;
+pixels of the liver, told apart by what lesion masks teach; the darkest place of the liver, of which
+only a threshold is learned."""
 
 
 def _convert(where: str, kind: Any, value: Any) -> Any:

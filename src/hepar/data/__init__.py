@@ -1,5 +1,6 @@
 """What a patient is: the nouns of a cohort; no file format is decoded here and no torch."""
 
+from hepar.data.beside import find_beside
 from hepar.data.evenly import take_evenly
 from hepar.data.labels import LabelSet
 from hepar.data.manifest import Manifest, read_manifest, write_manifest
@@ -16,6 +17,7 @@ __all__ = [
     "Slice",
     "Unit",
     "Volume",
+    "find_beside",
     "read_manifest",
     "take_evenly",
     "write_manifest",

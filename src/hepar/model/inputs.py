@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hepar.backbone import Network, extract_features
 from hepar.config import AugmentConfig, BackboneConfig
-from hepar.data import LESION, Manifest, Sample, Slice
+from hepar.data import LESION, Manifest, Sample, Slice, find_beside
 from hepar.errors import RecipeError
 from hepar.ingest import read_slices
 from hepar.preprocess import Recipe, augment, draw_view, find_liver, measure_parenchyma
@@ -68,10 +68,24 @@ class InputReader:
     def samples(self) -> list[str]:
         """SHA-256 of what decides each sample's pixels."""
         keys = [sample_key(self.manifest, sample) for sample in self.manifest.samples]
+        if self.beside:
+            around = zip(keys, self.beside, strict=True)
+            keys = [digest(key, keys[below], keys[above]) for key, (below, above) in around]
         if not self.recipe.needs_parenchyma:
             return keys
         livers = [self.parenchyma[sample.patient_id] for sample in self.manifest.samples]
         return [digest(key, list(liver or ())) for key, liver in zip(keys, livers, strict=True)]
+
+    @cached_property
+    def beside(self) -> list[tuple[int, int]]:
+        """Positions of the slices below and above each sample; empty where none is looked at."""
+        mm = self.recipe.beside_mm
+        return find_beside(self.manifest, mm) if mm else []
+
+    @property
+    def alone(self) -> set[int]:
+        """Positions that a slice below and above is wanted for, and that have neither."""
+        return {i for i, pair in enumerate(self.beside) if pair == (i, i)}
 
     @cached_property
     def parenchyma(self) -> dict[str, tuple[float, float] | None]:
@@ -136,16 +150,26 @@ class InputReader:
             IngestError: a file cannot be read any more.
             RecipeError: the recipe does not fit a sample, which is named.
         """
+        known: dict[int, tuple[Slice, Slice]] = {}
+
+        def read(position: int) -> Slice:
+            if position not in known:
+                known[position] = self._with_liver(position)
+            return known[position][0]
+
         found: list[tuple[Slice, Slice | None]] = []
         for i in positions:
             sample = self.manifest.samples[i]
-            seen, image = self._with_liver(i)
+            seen, image = read(i), known[i][1]
             if self.recipe.needs_mask and seen.mask is not None and not seen.mask.any():
                 self.empty.add(i)
                 found.append((image, None))
                 continue
             if self.recipe.needs_parenchyma:
                 seen = replace(seen, parenchyma=self.parenchyma[sample.patient_id])
+            if self.beside:
+                below, above = (seen if j == i else read(j) for j in self.beside[i])
+                seen = replace(seen, beside=(below, above))
             try:
                 found.append((image, self.recipe.run(seen)))
             except RecipeError as error:

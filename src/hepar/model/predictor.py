@@ -185,6 +185,16 @@ def _findings(
                 "a rule that misses it on one slice in four. Name masks for an answer to trust.",
             )
         )
+    alone = set().union(*(reader.alone for reader in readers))
+    if alone:
+        findings.append(
+            Finding(
+                "alone",
+                "all slices" if len(alone) == n else f"{len(alone)} of {n} slices",
+                f"{len(alone)} of {n} slices have none beside them in their series; they were "
+                "shown three times, which the model hardly knows. Name whole series.",
+            )
+        )
     if empty:
         findings.append(
             Finding(

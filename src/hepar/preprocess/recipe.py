@@ -58,6 +58,12 @@ class Recipe:
         return any(getattr(type(step), "needs_parenchyma", False) for step in self.steps)
 
     @property
+    def beside_mm(self) -> float:
+        """How far away the slices lie that a step sees beside its own; 0 where none does."""
+        asked = [step for step in self.steps if getattr(type(step), "needs_beside", False)]
+        return max((float(getattr(step, "mm", 0)) for step in asked), default=0.0)
+
+    @property
     def size(self) -> int:
         """Side in pixels of the square network input; 0 where no step resizes."""
         return max((getattr(step, "size", 0) for step in self.steps), default=0)

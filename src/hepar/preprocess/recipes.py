@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hepar.data import Manifest
+from hepar.data import Manifest, find_beside
 from hepar.data.study import Kind
 from hepar.errors import RecipeError
 from hepar.preprocess.geometry import BodyCrop, LiverCrop, Resize
@@ -23,6 +23,8 @@ from hepar.preprocess.intensity import (
 )
 from hepar.preprocess.lesion_input import LesionInput
 from hepar.preprocess.recipe import RECIPES, Recipe, Step
+from hepar.preprocess.slab import LiverSlab, Slab
+from hepar.progress import LOG
 
 __all__ = ["NetworkInput", "make_recipe"]
 
@@ -66,6 +68,28 @@ def _liver(kind: Kind, network: NetworkInput) -> tuple[Step, ...]:
         Channels(),
         network.standardise,
     )
+
+
+_BESIDE_MM = 5.0
+"""From a slice to those beside it in a slab: what CT is commonly read at."""
+
+
+@RECIPES.add("slab")
+def _slab(kind: Kind, network: NetworkInput) -> tuple[Step, ...]:
+    """As liver, with the slices 5 mm below and above in the first and last channel (2.5D)."""
+    del kind
+    smooth = 3.0 * network.size / 224
+    return (LiverSlab(_BESIDE_MM, network.size, 3.0, 0.02, smooth), network.standardise)
+
+
+@RECIPES.add("slab_whole")
+def _slab_whole(kind: Kind, network: NetworkInput) -> tuple[Step, ...]:
+    """The whole slice, with those 5 mm below and above in the first and last channel (2.5D)."""
+    resize, last = Resize(network.size), network.standardise
+    if kind == "picture":
+        return (Slab(_BESIDE_MM, fill=0), PictureScale(), resize, last)
+    body = BodyCrop(threshold=-300, margin=0.02)
+    return (body, Slab(_BESIDE_MM, fill=-1024), HuWindow(level=40, width=400), resize, last)
 
 
 @RECIPES.add("lesion")
@@ -134,7 +158,7 @@ def make_recipe(name: str, manifest: Manifest, network: NetworkInput) -> Recipe:
 
     Raises:
         RecipeError: the cohort mixes HU and pictures and the recipe cannot take both, or the
-            recipe needs a mask that samples lack.
+            recipe needs a mask that samples lack, or slices beside slices where there are none.
         RegistryError: the name is unknown.
     """
     kinds = sorted({sample.kind for sample in manifest.samples})
@@ -142,7 +166,7 @@ def make_recipe(name: str, manifest: Manifest, network: NetworkInput) -> Recipe:
         outlined = manifest.has_masks and not manifest.lesions_alone
         name = "liver" if outlined else "ct" if kinds == ["hu"] else "picture"
     build = RECIPES.get(name)
-    if len(kinds) > 1 and name not in {"liver", "lesion"}:
+    if len(kinds) > 1 and name not in {"liver", "slab", "lesion"}:
         raise RecipeError(
             f"recipe {name!r}: expected HU or pictures, got a cohort of both. "
             "Split the source, or give masks and use recipe 'liver'."
@@ -159,4 +183,25 @@ def make_recipe(name: str, manifest: Manifest, network: NetworkInput) -> Recipe:
             f"recipe {name!r}: expected masks that show the liver, got lesions alone. Say which "
             "value is liver with ingest.mask_values, or use recipe 'ct' or 'picture'."
         )
+    if recipe.beside_mm:
+        _check_neighbours(recipe, manifest)
     return recipe
+
+
+def _check_neighbours(recipe: Recipe, manifest: Manifest) -> None:
+    """Refuse slabs of a cohort in which no slice lies beside another; say where some do not."""
+    pairs = find_beside(manifest, recipe.beside_mm)
+    lone = sum(pair == (i, i) for i, pair in enumerate(pairs))
+    if lone == len(pairs):
+        raise RecipeError(
+            f"recipe {recipe.name!r}: expected series of several slices, got {lone} slices none of "
+            "which lies beside another. Tell series and order by the columns series_id and "
+            "slice_index, or use --level slice."
+        )
+    if lone:
+        LOG.warning(
+            "%d of %d slices have none beside them and are shown three times; the columns "
+            "series_id and slice_index tell what lies beside what",
+            lone,
+            len(pairs),
+        )
