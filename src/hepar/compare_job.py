@@ -296,11 +296,10 @@ def _kind(model: ModelPlan) -> str:
         return {"lesions": "lesion finder", "nothing": "rule"}[fitted_to]
     if model.config.finetune.freeze == "none" and not _pretrained(model):
         return "from scratch"
-    if model.config.head.kind.startswith("svm"):
-        return "hybrid"
-    if needs_training(model.config):
-        return "fine-tuned"
-    return "concatenated" if "+" in model.config.backbone.name else "frozen"
+    frozen = "concatenated" if "+" in model.config.backbone.name else "frozen"
+    other = "fine-tuned" if needs_training(model.config) else frozen
+    own = {"svm": "hybrid", "svm-rbf": "hybrid", "attention": "attention"}
+    return own.get(model.config.head.kind, other)
 
 
 def _pretrained(model: ModelPlan) -> bool:
@@ -311,6 +310,7 @@ _HEADS = {
     "linear": "logistic regression",
     "svm": "linear SVM",
     "svm-rbf": "RBF SVM",
+    "attention": "attention over slices",
     "dense": "dense layers",
 }
 

@@ -124,7 +124,8 @@ def _notes(job: Job, kept: int, n: int) -> list[str]:
             "the lesion masks that taught them keep their places when labels are dealt."
         )
     elif job.config.head.kind != "linear":
-        notes.append("Controls and meter use a linear head.")
+        mean = ", and the mean of slices" if job.config.head.kind == "attention" else ""
+        notes.append(f"Controls and meter use a linear head{mean}.")
     if job.config.head.views > 1:
         notes.append("Controls and meter look at the plain view of each image alone.")
     if kept < n:

@@ -21,7 +21,7 @@ __all__ = ["check"]
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "split.unit": ("patient", "image"),
     "head.kind": tuple(HEAD_KINDS),
-    "head.aggregate": ("mean", "top", "max"),
+    "head.aggregate": ("mean", "top", "max", "attention"),
     "decide.calibration": ("temperature", "vector", "isotonic", "none"),
     "decide.conformal": ("lac", "aps", "none"),
     "decide.bound": ("estimate", "lower"),
@@ -86,6 +86,11 @@ def check(config: RunConfig, *, networks: bool = True) -> None:
         _check_number(name, _value(values, name), *bounds)
     if not all(width >= 1 for width in config.finetune.hidden):
         raise ConfigError(f"finetune.hidden: expected 1 or more, got {config.finetune.hidden}.")
+    if config.head.aggregate == "attention" and config.head.kind != "attention":
+        raise ConfigError(
+            f"head.aggregate=attention: expected head.kind=attention, got {config.head.kind}. "
+            "Use --level mil."
+        )
     check_config(config.ingest)
     if config.recipe.name != "auto":
         RECIPES.get(config.recipe.name)
@@ -127,6 +132,11 @@ def _check_finder(config: RunConfig) -> None:
             f"backbone.name={name}: expected finetune.freeze=all and a head without layers, got "
             f"{config.finetune.freeze} and {config.head.kind}: it is taught by masks, not by steps."
         )
+    if config.head.kind == "attention":
+        raise ConfigError(
+            f"backbone.name={name}: expected another head than attention, which is learned from "
+            "patients' labels: of lesions the likeliest places decide. Use --head linear."
+        )
     if config.head.views > 1:
         raise ConfigError(
             f"backbone.name={name}: expected head.views=1, got {config.head.views}: it sees places "
@@ -160,6 +170,11 @@ def _check_networks(config: RunConfig) -> None:
         find_weights(name, config.backbone.weights)
     if not needs_training(config):
         return
+    if config.head.kind == "attention":
+        raise ConfigError(
+            "head.kind=attention: expected finetune.freeze=all, got "
+            f"{config.finetune.freeze}: attention is learned on frozen features."
+        )
     if len(names) > 1:
         raise ConfigError(
             f"backbone.name={config.backbone.name}: expected one network to fine-tune, got "

@@ -49,6 +49,7 @@ with little steps, Kumar 2022); a small network without pretraining."""
 LEVELS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "slice": {},
     "slab": {"recipe": {"name": "slab"}},
+    "mil": {"head": {"kind": "attention", "aggregate": "attention"}},
     "lesion": {"backbone": {"name": "lesion_finder"}, "recipe": {"name": "lesion"}},
     "rule": {
         "backbone": {"name": "darkest_point"},
@@ -57,8 +58,8 @@ LEVELS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     },
 }
 """What `--level` stands for: a network that sees the slice; the slice between its neighbours;
-pixels of the liver, told apart by what lesion masks teach; the darkest place of the liver, of which
-only a threshold is learned."""
+slices that attention weighs, taught by patients' labels alone; pixels of the liver, told apart by
+what lesion masks teach; the darkest place of the liver, of which only a threshold is learned."""
 
 
 def _convert(where: str, kind: Any, value: Any) -> Any:

@@ -113,14 +113,16 @@ class HeadConfig:
     """How the head is fitted.
 
     Attributes:
-        kind: "linear" (logistic regression), "svm" (linear), "svm-rbf", or "dense": layers trained
+        kind: "linear" (logistic regression), "svm" (linear), "svm-rbf", "attention" (weighs the
+            slices of a patient; learns from patients' labels alone), or "dense": layers trained
             with the network (see finetune).
         views: of each image that the head learns from and averages over in prediction; 1 is the
             image as it is, more are augmented.
         penalties: candidate L2 strengths (inverse of scikit-learn's C), the best chosen by
             patient-grouped inner folds.
         inner_folds: number of inner folds.
-        aggregate: how slices become a patient: "mean", "top" (mean of the top_k) or "max".
+        aggregate: how slices become a patient: "mean", "top" (mean of the top_k), "max", or
+            "attention" (for a head of that kind).
         top_k: slices that "top" averages.
 
     Raises:

@@ -1,5 +1,6 @@
 """A trained classifier: its head, the bundle on disk, and the one way to predict with it."""
 
+from hepar.model.attention_head import AttentionHead, attention_over_views
 from hepar.model.bundle import (
     Bundle,
     Part,
@@ -29,6 +30,7 @@ from hepar.model.svm_head import SvmHead
 __all__ = [
     "HEADS",
     "Answer",
+    "AttentionHead",
     "Bundle",
     "Decision",
     "DenseHead",
@@ -46,6 +48,7 @@ __all__ = [
     "SvmHead",
     "Verdict",
     "VoteHead",
+    "attention_over_views",
     "coloured_paths",
     "compute_features",
     "gate_features",

@@ -14,6 +14,7 @@ from hepar.config import BackboneConfig
 from hepar.data import Finding, Manifest
 from hepar.errors import BundleError
 from hepar.evaluate import Predictions, decide
+from hepar.model.attention_head import attention_over_views
 from hepar.model.bundle import Bundle, read_bundle
 from hepar.model.decision import PatientAnswer
 from hepar.model.gate import Gate
@@ -136,6 +137,7 @@ class Predictor:
             probabilities=probabilities,
             labels=bundle.labels.names,
             unit=manifest.unit,
+            attention=attention_over_views(bundle.head, features[kept]),
         )
         slices, patients = bundle.decision.decide(scores)
         answers = bundle.decision.answer(patients)
