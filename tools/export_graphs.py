@@ -1,6 +1,7 @@
-"""Make `src/hepar/backbone/graphs/NAME.onnx` from timm: each architecture without its weights.
+"""Make `src/hepar/backbone/graphs/NAME.onnx` from timm and MONAI: architectures without weights.
 
-Run as `python tools/export_graphs.py [NAME ...]`; it needs the extra [train] and no network access.
+Run as `python tools/export_graphs.py [NAME ...]`; it needs the extra [train], MONAI for networks
+of volumes, and no network access.
 Nothing is folded, fused or optimised, so every array keeps its state-dict name and any checkpoint
 of the architecture can be bound to it; ONNX Runtime folds BatchNorm itself when it opens a session.
 The same versions of torch and timm give the same bytes.
@@ -30,14 +31,14 @@ OPSET = 18
 
 
 class MapsAndFeatures(nn.Module):
-    """A timm network that answers its last feature maps and their mean over the picture."""
+    """A network that answers its last feature maps and their mean over the picture or volume."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Return maps (n, c, h, w) and features (n, c) of images (n, 3, h, w).
+        """Return maps (n, c, ...) and features (n, c) of images (n, 3, h, w) or (n, 1, d, h, w).
 
         A lesion finder answers what it knows of each pixel, too: it is trained on that.
         """
@@ -46,7 +47,11 @@ class MapsAndFeatures(nn.Module):
             maps = self.network.maps(image, pixels)
             return maps, maps.mean((2, 3)), pixels
         maps = self.network.forward_features(image)
-        return maps, nn.functional.adaptive_avg_pool2d(maps, 1).flatten(1)
+        pool = nn.functional.adaptive_avg_pool3d if maps.ndim == 5 else _pool_pictures
+        return maps, pool(maps, 1).flatten(1)
+
+
+_pool_pictures = nn.functional.adaptive_avg_pool2d
 
 
 class SmallCnn(nn.Module):
@@ -68,10 +73,44 @@ class SmallCnn(nn.Module):
         return image
 
 
+def densenet_3d() -> nn.Module:
+    """Return MONAI's DenseNet121 for one channel of voxels, without its classifier."""
+    from monai.networks.nets import DenseNet121
+
+    network = DenseNet121(spatial_dims=3, in_channels=1, out_channels=2)
+    del network.class_layers
+    network.forward_features = lambda image: nn.functional.relu(network.features(image))
+    return network
+
+
+def resnet_3d(depth: int) -> nn.Module:
+    """Return MONAI's ResNet for one channel of voxels, of which the first layer takes every second.
+
+    Args:
+        depth: layers, 10 or 18.
+    """
+    from monai.networks import nets
+
+    make = {10: nets.resnet10, 18: nets.resnet18}[depth]
+    network = make(spatial_dims=3, n_input_channels=1, conv1_t_stride=2, feed_forward=False)
+
+    def forward_features(image: Tensor) -> Tensor:
+        image = network.maxpool(network.act(network.bn1(network.conv1(image))))
+        for number in range(1, 5):
+            image = network.get_submodule(f"layer{number}")(image)
+        return image
+
+    network.forward_features = forward_features
+    return network
+
+
 OWN: Mapping[str, Callable[[Mapping[str, str]], nn.Module]] = {
     "small_cnn": lambda _: SmallCnn(),
     "lesion_finder": lambda kwargs: LesionFinder(int(kwargs.get("labels", 1))),
     "darkest_point": lambda _: DarkestPoint(),
+    "densenet121_3d": lambda _: densenet_3d(),
+    "resnet10_3d": lambda _: resnet_3d(10),
+    "resnet18_3d": lambda _: resnet_3d(18),
 }
 
 
@@ -162,12 +201,14 @@ def export(spec: BackboneSpec, create_kwargs: Mapping[str, str]) -> bytes:
         for number, array in enumerate([*network.parameters(), *network.buffers()]):
             array.fill_(number)
     stream = io.BytesIO()
-    size = max(96, spec.min_size)
+    image = torch.zeros(2, *spec.input_shape(max(96, spec.min_size)))
+    places = dict(enumerate(("depth", "height", "width")[5 - image.ndim :], start=2))
+    cells = dict(enumerate(("planes", "rows", "columns")[5 - image.ndim :], start=2))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             MapsAndFeatures(network).eval(),
-            (torch.zeros(2, 3, size, size),),
+            (image,),
             stream,
             dynamo=False,  # the newer exporter takes minutes and wraps every operator
             opset_version=OPSET,
@@ -176,8 +217,8 @@ def export(spec: BackboneSpec, create_kwargs: Mapping[str, str]) -> bytes:
             input_names=["image"],
             output_names=outputs,
             dynamic_axes={
-                "image": {0: "n", 2: "height", 3: "width"},
-                "maps": {0: "n", 2: "rows", 3: "columns"},
+                "image": {0: "n", **places},
+                "maps": {0: "n", **cells},
                 "features": {0: "n"},
                 **({"pixels": {0: "n", 2: "height", 3: "width"}} if "pixels" in outputs else {}),
             },

@@ -128,10 +128,14 @@ def _found() -> list[str]:
     return [*found, *(["+".join(found), "vote"] if len(found) > 1 else [])]
 
 
+_ALONE = {"mil", "volume"}
+"""Levels whose models join no ensemble: they weigh slices, or answer for series."""
+
+
 def _votes(table: Mapping[str, Any]) -> bool:
     """Return whether a model can be a member: a row a slice, and each of the same weight."""
     head = table.get("head", {})
-    return "members" not in table and table.get("level") != "mil" and "aggregate" not in head
+    return "members" not in table and table.get("level") not in _ALONE and "aggregate" not in head
 
 
 def _named(names: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -159,8 +163,9 @@ def _single(name: str) -> dict[str, Any]:
     backbone, _, how = name.partition(":")
     for part in backbone.split("+"):
         BACKBONES.get(part)
-    scratch = {} if BACKBONES.get(backbone.split("+")[0]).timm_name else {"preset": "scratch"}
-    table: dict[str, Any] = {"backbone": {"name": backbone}, **scratch}
+    first = BACKBONES.get(backbone.split("+")[0])
+    start = {"level": "volume"} if first.depth else {} if first.timm_name else {"preset": "scratch"}
+    table: dict[str, Any] = {"backbone": {"name": backbone}, **start}
     if how in PRESETS:
         table["preset"] = how
     elif how in HEAD_KINDS:

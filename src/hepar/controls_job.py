@@ -189,7 +189,7 @@ def _origin(job: Job, manifest: Manifest) -> NDArray[np.int64]:
 
 def _background(job: Job, manifest: Manifest) -> Floats | str:
     """Return features (n, d) of what is outside the liver, or why there are none."""
-    if any(part.spec.fitted_to != "labels" for part in job.parts):
+    if any(part.spec.fitted_to != "labels" or part.spec.depth for part in job.parts):
         return "the model sees nothing but the liver"
     bare = sum(not sample.mask for sample in manifest.samples)
     if bare:

@@ -144,8 +144,30 @@ def _check_finder(config: RunConfig) -> None:
         )
 
 
+def _check_volumes(config: RunConfig, names: list[str]) -> None:
+    """Refuse networks of volumes on slices, networks of slices on volumes, and both together."""
+    deep = [name for name in names if BACKBONES.get(name).depth]
+    if deep and (len(names) > 1 or config.recipe.name != "volume"):
+        raise ConfigError(
+            f"backbone.name={config.backbone.name}: expected {deep[0]} alone and "
+            f"recipe.name=volume, got {config.recipe.name!r}. Use --level volume."
+        )
+    if not deep and config.recipe.name == "volume":
+        raise ConfigError(
+            f"recipe.name=volume: expected a network of volumes, got {names[0]!r}. Use "
+            "--level volume, with --backbone "
+            f"{', '.join(name for name, spec in BACKBONES.items() if spec.depth)}."
+        )
+    if deep and config.explain.run:
+        raise ConfigError(
+            "explain.run: expected false at the level of volumes, whose maps are not drawn. Use "
+            "--level volume."
+        )
+
+
 def _check_networks(config: RunConfig) -> None:
     names = config.backbone.name.split("+")
+    _check_volumes(config, names)
     for name in names:
         spec = BACKBONES.get(name)
         spec.frozen_prefixes(config.finetune.freeze)

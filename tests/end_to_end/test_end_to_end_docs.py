@@ -23,7 +23,9 @@ SMALL = {
     "reproduce-paper": TRAINED,
 }
 PAGES = ["README", "docs/tutorial", "docs/explanations", "docs/reproduction"]
-HOW_TO = ["compare", "lesions", "fine-tune", "several-gpus", "check-claims", "plan-a-study"]
+HOW_TO = [
+    "compare", "lesions", "volumes", "fine-tune", "several-gpus", "check-claims", "plan-a-study",
+]  # fmt: skip
 
 
 def blocks(page):

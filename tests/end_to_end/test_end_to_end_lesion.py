@@ -80,7 +80,7 @@ def test_a_level_that_is_none_is_answered_with_the_nearest(cohort, hepar, tmp_pa
     )
     assert done.returncode == 2
     assert (
-        "level: expected one of slice, slab, mil, lesion, rule, got 'lession'. Did you mean"
+        "level: expected one of slice, slab, mil, volume, lesion, rule, got 'lession'. Did you mean"
         in done.stderr
     )
 

@@ -10,9 +10,10 @@ import pytest
 
 from hepar.cohort_job import new_ledger
 from hepar.compare_plan import read_plan
-from hepar.config import RunConfig
+from hepar.config import RunConfig, read_config
 from hepar.ensemble_job import fit_ensemble_model
-from hepar.errors import FitError
+from hepar.errors import ConfigError, FitError
+from hepar.settings import check
 
 SMALL = [
     "--set", "recipe.size=96", "--set", "evaluate.resamples=100", "--set", "split.folds=2",
@@ -75,20 +76,25 @@ def test_attention_draws_maps_of_new_data(cohort, hepar, mil, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("level", "settings", "said"),
     [
-        (["--aggregate", "attention"], "expected head.kind=attention, got linear. Use --level mil"),
-        (["--level", "mil", "--freeze", "early"], "expected finetune.freeze=all, got early"),
-        (["--level", "lesion", "--head", "attention"], "another head than attention"),
+        (
+            "",
+            "head.aggregate=attention",
+            "expected head.kind=attention, got linear. Use --level mil",
+        ),
+        ("mil", "finetune.freeze=early", "expected finetune.freeze=all, got early"),
+        ("lesion", "head.kind=attention", "another head than attention"),
+        ("", "backbone.name=resnet10_3d", "expected resnet10_3d alone and recipe.name=volume"),
+        ("", "recipe.name=volume", "expected a network of volumes, got 'efficientnet_lite0'"),
+        ("volume", "explain.run=true", "whose maps are not drawn"),
+        ("volume", "recipe.size=32", "expected 48 pixels or more for resnet10_3d"),
     ],
 )
-def test_what_does_not_go_with_attention_is_refused_in_one_line(
-    cohort, hepar, tmp_path, settings, said
-):
-    done = hepar("run", cohort / "dicom", "--out", tmp_path / "r", *settings, check=False)
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert not (tmp_path / "r").exists()
+def test_what_does_not_go_together_is_refused_before_any_file_is_read(level, settings, said):
+    with pytest.raises(ConfigError) as refused:
+        check(read_config(settings=[settings], level=level))
+    assert said in str(refused.value)
 
 
 def test_an_ensemble_of_all_before_it_leaves_out_those_that_weigh_slices():
@@ -101,3 +107,32 @@ def test_an_ensemble_of_all_before_it_leaves_out_those_that_weigh_slices():
 def test_an_ensemble_of_attention_is_refused(mil, tmp_path):
     with pytest.raises(FitError, match="expected members that weigh slices alike"):
         fit_ensemble_model(None, [mil, mil], new_ledger(tmp_path), RunConfig(), "vote", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+def test_volumes_are_trained_compared_and_answered(cohort, hepar, tmp_path):
+    pytest.importorskip("torch")
+    out = tmp_path / "levels"
+    hepar(
+        "compare", cohort / "dicom", "--labels", cohort / "labels.csv", "--out", out,
+        "--models", "efficientnet_lite0,slab,mil,resnet10_3d",
+        "--set", "recipe.size=64", "--set", "evaluate.resamples=100", "--set", "split.folds=2",
+        "--set", "finetune.epochs=1", "--set", "augment.views=1",
+    )  # fmt: skip
+    document = json.loads((out / "comparison.json").read_text())
+    assert document["level"] == "patient"
+    assert [model["kind"] for model in document["models"]] == [
+        "frozen", "frozen", "attention", "from scratch",
+    ]  # fmt: skip
+    run = out / "models" / "resnet10_3d" / "seed-0"
+    assert len(rows(run / "predictions.csv")) == len(rows(run / "patients.csv")) == 12
+    new = tmp_path / "p.csv"
+    hepar("predict", run / "bundle", cohort / "nifti" / "index.csv", "--no-gate", "--out", new)
+    assert len(rows(new)) == 12
+    done = hepar(
+        "explain", run / "bundle", cohort / "nifti" / "index.csv", "--out", tmp_path / "m",
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "expected a bundle that sees slices, got one of volumes" in done.stderr

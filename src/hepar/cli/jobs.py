@@ -45,8 +45,8 @@ def run(
     level: Annotated[
         str,
         typer.Option(
-            help="slice; slab (2.5D: between its neighbours); mil (attention over slices); lesion "
-            "(pixels, taught by lesion masks); rule (the darkest point).",
+            help="slice; slab (2.5D: between its neighbours); mil (attention over slices); volume "
+            "(3D network); lesion (pixels, taught by lesion masks); rule (the darkest point).",
             show_default="slice",
         ),
     ] = "",

@@ -50,6 +50,19 @@ LEVELS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "slice": {},
     "slab": {"recipe": {"name": "slab"}},
     "mil": {"head": {"kind": "attention", "aggregate": "attention"}},
+    "volume": {
+        "backbone": {"name": "resnet10_3d", "batch": 4},
+        "recipe": {"name": "volume"},
+        "head": {"kind": "dense"},
+        "finetune": {
+            "freeze": "none",
+            "hidden": [],
+            "batch": 4,
+            "learning_rate": 1e-3,
+            "epochs": 30,
+        },
+        "explain": {"run": False},
+    },
     "lesion": {"backbone": {"name": "lesion_finder"}, "recipe": {"name": "lesion"}},
     "rule": {
         "backbone": {"name": "darkest_point"},
@@ -58,8 +71,9 @@ LEVELS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     },
 }
 """What `--level` stands for: a network that sees the slice; the slice between its neighbours;
-slices that attention weighs, taught by patients' labels alone; pixels of the liver, told apart by
-what lesion masks teach; the darkest place of the liver, of which only a threshold is learned."""
+slices that attention weighs, taught by patients' labels alone; a whole series in millimetres, by a
+3D network from scratch; pixels of the liver, told apart by what lesion masks teach; the darkest
+place of the liver, of which only a threshold is learned."""
 
 
 def _convert(where: str, kind: Any, value: Any) -> Any:

@@ -23,12 +23,21 @@ from hepar.provenance import digest
 __all__ = ["InputReader", "compute_features", "sample_key"]
 
 
+_KEPT_BYTES = 1_000_000_000
+"""Of volumes that a reader keeps: a series is read from its files once, and not every epoch."""
+
 _SEED = 0
 """Of every augmented view; views are part of what is cached, so they are the same in every run."""
 
 
 def sample_key(manifest: Manifest, sample: Sample) -> str:
     """Return the SHA-256 of everything that decides a sample's pixels and mask."""
+    if sample.slices:
+        own = [
+            [sample_key(manifest, s), s.slice_index, list(s.spacing_mm or ())]
+            for s in sample.slices
+        ]
+        return digest("series", own)
     mask = (sample.mask_sha256, sample.mask_frame, dict(manifest.mask_values))
     return digest(
         sample.sha256,
@@ -63,6 +72,7 @@ class InputReader:
     views: int = 1
     guessed: set[int] = field(default_factory=set)
     empty: set[int] = field(default_factory=set)
+    _volumes: dict[int, NDArray[np.float32]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def samples(self) -> list[str]:
@@ -111,7 +121,7 @@ class InputReader:
         ]
 
     def __call__(self, inputs: Sequence[int]) -> list[NDArray[np.float32]]:
-        """Return network input (3, H, W) float32 for sample * views + view.
+        """Return network input (3, H, W), or (1, D, H, W), float32 for sample * views + view.
 
         Raises:
             IngestError: a file cannot be read any more.
@@ -127,13 +137,40 @@ class InputReader:
         return augment(image, draw_view(self.augment, _SEED, self.samples[position], view))
 
     def _read(self, positions: Sequence[int]) -> list[NDArray[np.float32]]:
-        blank = np.zeros((3, self.recipe.size, self.recipe.size), np.float32)
+        blank = np.zeros(self.recipe.shape, np.float32)
+        if self.recipe.needs_series:
+            return [self._volume(i, blank) for i in positions]
         return [
             blank
             if shown is None
             else np.ascontiguousarray(shown.pixels.transpose(2, 0, 1), np.float32)
             for _, shown in self.look(positions)
         ]
+
+    def _volume(self, position: int, blank: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return a series on the recipe's grid; `blank`, and noted, where it shows no liver."""
+        if position in self._volumes:
+            return self._volumes[position]
+        sample = self.manifest.samples[position]
+        slices = sample.slices or (sample,)
+        bare = [one.sample_id for one in slices if not one.spacing_mm]
+        if bare:
+            raise RecipeError(
+                f"sample {bare[0]}: expected a spacing in mm, got none; a volume needs it. Name "
+                "DICOM or NIfTI files, or use a bundle of another level."
+            )
+        apart = (slices[0].spacing_mm or (1.0,))[0]
+        heights = [one.slice_index * apart for one in slices]
+        try:
+            grid = self.recipe.stack(lambda i: self._with_liver(position, slices[i])[0], heights)
+        except RecipeError as error:
+            raise RecipeError(f"sample {sample.sample_id}: {error}") from None
+        if grid is None:
+            self.empty.add(position)
+            grid = blank
+        if len(self._volumes) * grid.nbytes < _KEPT_BYTES:
+            self._volumes[position] = grid
+        return grid
 
     def look(self, positions: Sequence[int]) -> list[tuple[Slice, Slice | None]]:
         """Return samples as they were read, and as the network sees them (view 0).
@@ -150,6 +187,11 @@ class InputReader:
             IngestError: a file cannot be read any more.
             RecipeError: the recipe does not fit a sample, which is named.
         """
+        if self.recipe.needs_series:
+            raise RecipeError(
+                f"recipe {self.recipe.name!r}: expected one that sees slices, got one of volumes, "
+                "whose maps are not drawn. Use a bundle of --level slice, slab or mil."
+            )
         known: dict[int, tuple[Slice, Slice]] = {}
 
         def read(position: int) -> Slice:
@@ -176,9 +218,14 @@ class InputReader:
                 raise RecipeError(f"sample {sample.sample_id}: {error}") from None
         return found
 
-    def _with_liver(self, position: int) -> tuple[Slice, Slice]:
-        """Return a slice as the recipe may see it, and with the lesions that its mask shows."""
-        sample = self.manifest.samples[position]
+    def _with_liver(self, position: int, part: Sample | None = None) -> tuple[Slice, Slice]:
+        """Return a slice as the recipe may see it, and with the lesions that its mask shows.
+
+        Args:
+            position: of the sample.
+            part: a slice of the sample's series; None where the sample is the slice.
+        """
+        sample = part or self.manifest.samples[position]
         (image,) = read_slices(self.manifest, [sample])
         unknown = not sample.mask or self.manifest.lesions_alone
         if not (self.recipe.needs_mask and self.guess_liver and unknown):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hepar.backbone import Network
 from hepar.config import BackboneConfig
-from hepar.data import Finding, Manifest
+from hepar.data import Finding, Manifest, stack_series, unstack_series
 from hepar.errors import BundleError
 from hepar.evaluate import Predictions, decide
 from hepar.model.attention_head import attention_over_views
@@ -74,6 +74,8 @@ class Predictor:
             BundleError: no slice could be answered for.
             RecipeError: the recipe does not fit the pixels.
         """
+        if any(part.recipe.needs_series for part in self.bundle.parts):
+            manifest = stack_series(manifest)
         readers = self.readers(manifest)
         features = np.concatenate(
             [
@@ -144,7 +146,8 @@ class Predictor:
         findings = _findings(bundle, readers, empty)
         gone: tuple[str, ...] = ()
         if gate and bundle.gate:
-            answers, refused, gone = _refuse(bundle.gate, manifest, answers, config)
+            slices_of = unstack_series(manifest)
+            answers, refused, gone = _refuse(bundle.gate, slices_of, answers, config)
             if "hu" in bundle.kinds:  # pictures are refused then, which says it all
                 findings = tuple(f for f in findings if f.code != "other-kind")
             findings = (*refused, *findings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hepar.data import Manifest, find_beside
+from hepar.data import Manifest, find_beside, stack_series
 from hepar.data.study import Kind
 from hepar.errors import RecipeError
 from hepar.preprocess.geometry import BodyCrop, LiverCrop, Resize
@@ -24,12 +24,13 @@ from hepar.preprocess.intensity import (
 from hepar.preprocess.lesion_input import LesionInput
 from hepar.preprocess.recipe import RECIPES, Recipe, Step
 from hepar.preprocess.slab import LiverSlab, Slab
+from hepar.preprocess.volume_input import VolumeInput
 from hepar.progress import LOG
 
 __all__ = ["NetworkInput", "make_recipe"]
 
 _FIELD_MM = 288.0
-"""Side of what a lesion finder sees: the largest livers are some 250 mm wide."""
+"""Side of what lesion finders and volumes see: the largest livers are some 250 mm wide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,14 @@ def _lesion(kind: Kind, network: NetworkInput) -> tuple[Step, ...]:
     return (LesionInput(network.size, mm=_FIELD_MM / network.size, reach=6.0),)
 
 
+@RECIPES.add("volume")
+def _volume(kind: Kind, network: NetworkInput) -> tuple[Step, ...]:
+    """The liver of a whole series in mm, in spreads of its own liver: for networks of volumes."""
+    del kind
+    mm = _FIELD_MM / network.size
+    return (VolumeInput(network.size, network.size // 3, mm, z_mm=2 * mm, reach=6.0),)
+
+
 @RECIPES.add("paper")
 def _paper(kind: Kind, network: NetworkInput) -> tuple[Step, ...]:
     """The paper's: resize, Gaussian denoising, contrast enhancement, 0-1; the whole slice."""
@@ -166,7 +175,7 @@ def make_recipe(name: str, manifest: Manifest, network: NetworkInput) -> Recipe:
         outlined = manifest.has_masks and not manifest.lesions_alone
         name = "liver" if outlined else "ct" if kinds == ["hu"] else "picture"
     build = RECIPES.get(name)
-    if len(kinds) > 1 and name not in {"liver", "slab", "lesion"}:
+    if len(kinds) > 1 and name not in {"liver", "slab", "lesion", "volume"}:
         raise RecipeError(
             f"recipe {name!r}: expected HU or pictures, got a cohort of both. "
             "Split the source, or give masks and use recipe 'liver'."
@@ -185,7 +194,30 @@ def make_recipe(name: str, manifest: Manifest, network: NetworkInput) -> Recipe:
         )
     if recipe.beside_mm:
         _check_neighbours(recipe, manifest)
+    if recipe.needs_series:
+        _check_series(recipe, manifest)
     return recipe
+
+
+def _check_series(recipe: Recipe, manifest: Manifest) -> None:
+    """Refuse volumes of slices whose distance is unknown, and of a cohort of lone slices."""
+    bare = [sample.sample_id for sample in manifest.samples if not sample.spacing_mm]
+    if bare:
+        raise RecipeError(
+            f"recipe {recipe.name!r}: expected a spacing in mm for every slice, got {len(bare)} "
+            f"without (first: {bare[0]}). Ingest DICOM or NIfTI, or use --level slab or mil."
+        )
+    stacked = stack_series(manifest)
+    lone = sum(len(sample.slices) == 1 for sample in stacked.samples)
+    if lone == len(stacked):
+        raise RecipeError(
+            f"recipe {recipe.name!r}: expected series of several slices, got {lone} series of one "
+            "slice each. Tell series by the column series_id, or use --level slice."
+        )
+    if lone:
+        LOG.warning(
+            "%d of %d series have one slice: a volume of them says little", lone, len(stacked)
+        )
 
 
 def _check_neighbours(recipe: Recipe, manifest: Manifest) -> None:
