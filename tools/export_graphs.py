@@ -1,6 +1,7 @@
-"""Make `src/hepar/backbone/graphs/NAME.onnx` from timm: each architecture without its weights.
+"""Make `src/hepar/backbone/graphs/NAME.onnx` from timm and MONAI: architectures without weights.
 
-Run as `python tools/export_graphs.py [NAME ...]`; it needs the extra [train] and no network access.
+Run as `python tools/export_graphs.py [NAME ...]`; it needs the extra [train], MONAI for networks
+of volumes, and no network access.
 Nothing is folded, fused or optimised, so every array keeps its state-dict name and any checkpoint
 of the architecture can be bound to it; ONNX Runtime folds BatchNorm itself when it opens a session.
 The same versions of torch and timm give the same bytes.
@@ -44,14 +45,14 @@ class Logits(nn.Module):
 
 
 class MapsAndFeatures(nn.Module):
-    """A timm network that answers its last feature maps and their mean over the picture."""
+    """A network that answers its last feature maps and their mean over the picture or volume."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Return maps (n, c, h, w) and features (n, c) of images (n, 3, h, w).
+        """Return maps (n, c, ...) and features (n, c) of images (n, 3, h, w) or (n, 1, d, h, w).
 
         A lesion finder answers what it knows of each pixel, too: it is trained on that; and how
         likely each is a lesion.
@@ -62,7 +63,11 @@ class MapsAndFeatures(nn.Module):
             maps = self.network.maps(image, pixels)
             return maps, maps.mean((2, 3)), pixels, likely
         maps = self.network.forward_features(image)
-        return maps, nn.functional.adaptive_avg_pool2d(maps, 1).flatten(1)
+        pool = nn.functional.adaptive_avg_pool3d if maps.ndim == 5 else _pool_pictures
+        return maps, pool(maps, 1).flatten(1)
+
+
+_pool_pictures = nn.functional.adaptive_avg_pool2d
 
 
 class SmallCnn(nn.Module):
@@ -84,10 +89,44 @@ class SmallCnn(nn.Module):
         return image
 
 
+def densenet_3d() -> nn.Module:
+    """Return MONAI's DenseNet121 for one channel of voxels, without its classifier."""
+    from monai.networks.nets import DenseNet121
+
+    network = DenseNet121(spatial_dims=3, in_channels=1, out_channels=2)
+    del network.class_layers
+    network.forward_features = lambda image: nn.functional.relu(network.features(image))
+    return network
+
+
+def resnet_3d(depth: int) -> nn.Module:
+    """Return MONAI's ResNet for one channel of voxels, of which the first layer takes every second.
+
+    Args:
+        depth: layers, 10 or 18.
+    """
+    from monai.networks import nets
+
+    make = {10: nets.resnet10, 18: nets.resnet18}[depth]
+    network = make(spatial_dims=3, n_input_channels=1, conv1_t_stride=2, feed_forward=False)
+
+    def forward_features(image: Tensor) -> Tensor:
+        image = network.maxpool(network.act(network.bn1(network.conv1(image))))
+        for number in range(1, 5):
+            image = network.get_submodule(f"layer{number}")(image)
+        return image
+
+    network.forward_features = forward_features
+    return network
+
+
 OWN: Mapping[str, Callable[[Mapping[str, str]], nn.Module]] = {
     "small_cnn": lambda _: SmallCnn(),
     "lesion_finder": lambda kwargs: LesionFinder(int(kwargs.get("labels", 1))),
     "darkest_point": lambda _: DarkestPoint(),
+    "densenet121_3d": lambda _: densenet_3d(),
+    "resnet10_3d": lambda _: resnet_3d(10),
+    "resnet18_3d": lambda _: resnet_3d(18),
 }
 
 
@@ -195,47 +234,49 @@ def export(spec: BackboneSpec, create_kwargs: Mapping[str, str]) -> bytes:
         "features",
         *(["pixels", "likely"] if isinstance(network, LesionFinder) else []),
     ]
-    return write_graph(network, MapsAndFeatures(network), outputs, max(96, spec.min_size))
+    image = torch.zeros(2, *spec.input_shape(max(96, spec.min_size)))
+    return write_graph(network, MapsAndFeatures(network), outputs, image)
 
 
 def export_segmenter() -> bytes:
     """Return the ONNX file of the liver segmenter, its weights left out."""
     network = LiverUnet()
-    return write_graph(network, Logits(network), ["logits"], 96)
+    return write_graph(network, Logits(network), ["logits"], torch.zeros(2, 3, 96, 96))
 
 
+CELLS = ("planes", "rows", "columns")
 AXES = {
-    "maps": ("rows", "columns"),
     "features": (),
     "pixels": ("height", "width"),
     "likely": ("height", "width"),
 }
-"""Names of an output's free axes after the first."""
+"""Names of an output's free axes after the second; other outputs have those of cells."""
 
 
-def write_graph(network: nn.Module, asked: nn.Module, outputs: list[str], size: int) -> bytes:
+def write_graph(network: nn.Module, asked: nn.Module, outputs: list[str], image: Tensor) -> bytes:
     """Return the ONNX file of a network.
 
     Args:
         network: whose arrays are left out.
         asked: holds it as `network`, and gives the outputs.
         outputs: their names.
-        size: side in pixels of the image it is traced with.
+        image: (n, c, h, w) or (n, c, d, h, w) that it is traced with.
     """
     same = replace_same_padding(network)
     with torch.no_grad():  # the exporter merges arrays of equal content into one
         for number, array in enumerate([*network.parameters(), *network.buffers()]):
             array.fill_(number)
     stream = io.BytesIO()
+    places = dict(enumerate(("depth", "height", "width")[5 - image.ndim :], start=2))
     axes = {
-        name: {0: "n", **dict(enumerate(AXES.get(name, ("rows", "columns")), 2))}
+        name: {0: "n", **dict(enumerate(AXES.get(name, CELLS[5 - image.ndim :]), 2))}
         for name in outputs
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             asked.eval(),
-            (torch.zeros(2, 3, size, size),),
+            (image,),
             stream,
             dynamo=False,  # the newer exporter takes minutes and wraps every operator
             opset_version=OPSET,
@@ -243,7 +284,7 @@ def write_graph(network: nn.Module, asked: nn.Module, outputs: list[str], size: 
             training=torch.onnx.TrainingMode.PRESERVE,  # EVAL would fuse BatchNorm away
             input_names=["image"],
             output_names=outputs,
-            dynamic_axes={"image": {0: "n", 2: "height", 3: "width"}, **axes},
+            dynamic_axes={"image": {0: "n", **places}, **axes},
         )
     model = strip(with_joined_constants(onnx.load_from_string(stream.getvalue())), same)
     return model.SerializeToString(deterministic=True)

@@ -132,7 +132,8 @@ def _measure(folder: Path, cohort: Cohort, ledger: Ledger) -> None:
     gflops = 0.0
     for part in parts:
         spec = BACKBONES.get(part.backbone["name"])
-        gflops += spec.gflops * (part.recipe.size / spec.input_size) ** 2
+        axes = 3 if spec.depth else 2
+        gflops += spec.gflops * (part.recipe.size / spec.input_size) ** axes
     size = sum(path.stat().st_size for path in (folder / "bundle").iterdir())
     content = {
         "params_millions": round(sum(a.size for p in parts for a in p.weights.values()) / 1e6, 3),
@@ -172,8 +173,13 @@ def _write(
         for name, folders in done.items()
     }
     config = plan.models[0].config.evaluate
-    tested = compare_all(tables, config, level, partition)
-    counts = next(iter(tables.values()))
+    series = [name for name, run in runs.items() if run["recipe"] == "volume"]
+    apart = series if level == "slice" and len(series) < len(tables) else []
+    alike = {name: own for name, own in tables.items() if name not in apart}
+    tested = compare_all(alike, config, level, partition)
+    counts = next(
+        (own for name, own in tables.items() if name not in series), tables[next(iter(tables))]
+    )
     wanted = {"out-of-fold": "train", "test": "test"}[partition]
     slices, patients = (table.select(table.partition == wanted) for table in counts)
     plans = {model.name: model for model in plan.models}
@@ -188,6 +194,7 @@ def _write(
         "warnings": [
             *dict.fromkeys(w for run in runs.values() for w in run["warnings"]),
             *unlike_recipes(runs),
+            *(f"{name} answers for series, and is not tested against slices." for name in apart),
             *failed,
         ],
         "models": [
@@ -219,11 +226,15 @@ def _seen(run: Mapping[str, Any]) -> str:
     return f"recipe {run['recipe']}, {run['backbone']['input_size']} px"
 
 
+_OF_LEVELS = {"lesion", "slab", "slab_whole", "volume"}
+"""Recipes of other levels, which are a comparison's point."""
+
+
 def unlike_recipes(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return a warning where models do not look at the same pixels."""
     recipes: dict[str, list[str]] = {}
     for name, run in runs.items():
-        if run["recipe"] != "lesion":  # another level, which is the comparison's point
+        if run["recipe"] not in _OF_LEVELS:
             recipes.setdefault(run["recipe"], []).append(name)
     if len(recipes) < 2:
         return []
@@ -292,21 +303,23 @@ def _kind(model: ModelPlan) -> str:
         return {"lesions": "lesion finder", "nothing": "rule"}[fitted_to]
     if model.config.finetune.freeze == "none" and not _pretrained(model):
         return "from scratch"
-    if model.config.head.kind.startswith("svm"):
-        return "hybrid"
-    if needs_training(model.config):
-        return "fine-tuned"
-    return "concatenated" if "+" in model.config.backbone.name else "frozen"
+    frozen = "concatenated" if "+" in model.config.backbone.name else "frozen"
+    other = "fine-tuned" if needs_training(model.config) else frozen
+    own = {"svm": "hybrid", "svm-rbf": "hybrid", "attention": "attention"}
+    return own.get(model.config.head.kind, other)
 
 
 def _pretrained(model: ModelPlan) -> bool:
-    return all(BACKBONES.get(name).timm_name for name in model.config.backbone.name.split("+"))
+    given = model.config.backbone.weights not in {"", "random"}
+    names = model.config.backbone.name.split("+")
+    return given or all(BACKBONES.get(name).timm_name for name in names)
 
 
 _HEADS = {
     "linear": "logistic regression",
     "svm": "linear SVM",
     "svm-rbf": "RBF SVM",
+    "attention": "attention over slices",
     "dense": "dense layers",
 }
 

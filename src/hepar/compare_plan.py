@@ -62,7 +62,8 @@ def read_plan(
             ensemble with `members` and `combine`.
         names: such as "vgg16", "vgg16:svm-rbf", "mobilenetv2:paper" or "vgg16+mobilenetv2", or a
             level such as "lesion"; with two single models or more, "vote" and "stack" are ensembles
-            of all before them. Without a file and names: every network whose weights are found.
+            of all before them that weigh slices alike. Without a file and names: every network
+            whose weights are found.
         settings: by stage; they win over the base, and models win over them.
         seeds: of training, comma-separated; "" for the file's, or 0.
 
@@ -127,6 +128,16 @@ def _found() -> list[str]:
     return [*found, *(["+".join(found), "vote"] if len(found) > 1 else [])]
 
 
+_ALONE = {"mil", "volume"}
+"""Levels whose models join no ensemble: they weigh slices, or answer for series."""
+
+
+def _votes(table: Mapping[str, Any]) -> bool:
+    """Return whether a model can be a member: a row a slice, and each of the same weight."""
+    head = table.get("head", {})
+    return "members" not in table and table.get("level") not in _ALONE and "aggregate" not in head
+
+
 def _named(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return a table for each short name."""
     tables: dict[str, dict[str, Any]] = {}
@@ -134,7 +145,7 @@ def _named(names: Sequence[str]) -> dict[str, dict[str, Any]]:
         if name in tables:
             raise ConfigError(f"--models: expected every model once, got {name!r} twice.")
         if name in {"vote", "stack"}:
-            singles = [other for other, table in tables.items() if "members" not in table]
+            singles = [other for other, table in tables.items() if _votes(table)]
             if len(singles) < 2:
                 raise ConfigError(
                     f"--models: expected two single models or more before {name!r}, got "
@@ -143,26 +154,31 @@ def _named(names: Sequence[str]) -> dict[str, dict[str, Any]]:
                 )
             tables[name] = {"members": singles, "combine": name}
             continue
-        if name in LEVELS:
-            tables[name] = {"level": name}
-            continue
-        backbone, _, how = name.partition(":")
-        for part in backbone.split("+"):
-            BACKBONES.get(part)
-        scratch = {} if BACKBONES.get(backbone.split("+")[0]).timm_name else {"preset": "scratch"}
-        table: dict[str, Any] = {"backbone": {"name": backbone}, **scratch}
-        if how in PRESETS:
-            table["preset"] = how
-        elif how in HEAD_KINDS:
-            table["head"] = {"kind": how}
-        elif how:
-            known = [*PRESETS, *HEAD_KINDS]
-            raise ConfigError(
-                f"--models {name}: expected one of {', '.join(known)} after the colon, got "
-                f"{how!r}. {nearest(how, known)}".rstrip()
-            )
-        tables[name] = table
+        tables[name] = {"level": name} if name in LEVELS else _single(name)
     return tables
+
+
+def _single(name: str) -> dict[str, Any]:
+    """Return the table of a name such as "vgg16:svm-rbf"."""
+    backbone, _, how = name.partition(":")
+    for part in backbone.split("+"):
+        BACKBONES.get(part)
+    first = BACKBONES.get(backbone.split("+")[0])
+    start = {"level": "volume"} if first.depth else {} if first.timm_name else {"preset": "scratch"}
+    table: dict[str, Any] = {"backbone": {"name": backbone}, **start}
+    if how in PRESETS:
+        table["preset"] = how
+    elif how in HEAD_KINDS:
+        table["head"] = {"kind": how}
+        if how == "attention":
+            table["head"]["aggregate"] = how
+    elif how:
+        known = [*PRESETS, *HEAD_KINDS]
+        raise ConfigError(
+            f"--models {name}: expected one of {', '.join(known)} after the colon, got "
+            f"{how!r}. {nearest(how, known)}".rstrip()
+        )
+    return table
 
 
 def _model(

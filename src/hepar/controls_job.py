@@ -124,7 +124,8 @@ def _notes(job: Job, kept: int, n: int) -> list[str]:
             "the lesion masks that taught them keep their places when labels are dealt."
         )
     elif job.config.head.kind != "linear":
-        notes.append("Controls and meter use a linear head.")
+        mean = ", and the mean of slices" if job.config.head.kind == "attention" else ""
+        notes.append(f"Controls and meter use a linear head{mean}.")
     if job.config.head.views > 1:
         notes.append("Controls and meter look at the plain view of each image alone.")
     if kept < n:
@@ -188,7 +189,7 @@ def _origin(job: Job, manifest: Manifest) -> NDArray[np.int64]:
 
 def _background(job: Job, manifest: Manifest) -> Floats | str:
     """Return features (n, d) of what is outside the liver, or why there are none."""
-    if any(part.spec.fitted_to != "labels" for part in job.parts):
+    if any(part.spec.fitted_to != "labels" or part.spec.depth for part in job.parts):
         return "the model sees nothing but the liver"
     bare = sum(not sample.mask for sample in manifest.samples)
     if bare:

@@ -41,7 +41,7 @@ def fit_ensemble_model(
         The path of `report.html`.
 
     Raises:
-        FitError: members look at different numbers of views.
+        FitError: members look at different numbers of views, or one weighs slices.
     """
     from hepar.model import read_bundle
 
@@ -79,6 +79,11 @@ def _fit(folders: Sequence[Path], ledger: Ledger, config: RunConfig, how: str) -
         raise FitError(
             "ensemble: expected members with one segmenter, got several. Fit them with the same "
             "--segmenter."
+        )
+    if any(bundle.decision.aggregate == "attention" for bundle in bundles):
+        raise FitError(
+            "ensemble: expected members that weigh slices alike, got one with attention. Leave it "
+            "out, or give it --head linear."
         )
     parts: list[Part] = []
     members = [Member(_columns(bundle.parts, parts), bundle.head) for bundle in bundles]

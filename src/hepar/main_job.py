@@ -13,7 +13,7 @@ from typing import Any
 from hepar.cohort_job import Cohort, PlannedPart, hash_files, new_ledger, prepare
 from hepar.config import RunConfig
 from hepar.controls_job import control_model
-from hepar.data import Manifest
+from hepar.data import Manifest, stack_series
 from hepar.errors import ConfigError
 from hepar.explain_job import explain_model
 from hepar.fit.workers import barrier, rank
@@ -121,7 +121,10 @@ def fit_model(
     Returns:
         The path of `report.html`.
     """
-    job = Job(cohort, parts, ledger, config, cache or ledger.folder)
+    seen = cohort
+    if any(part.recipe.needs_series for part in parts):
+        seen = dataclasses.replace(cohort, manifest=stack_series(cohort.manifest))
+    job = Job(seen, parts, ledger, config, cache or ledger.folder)
     if rank() == 0:
         write_recipes(parts, ledger)
     fit(job)

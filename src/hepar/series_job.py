@@ -127,10 +127,15 @@ def check_series(predictor: Predictor, out: Path, config: SeriesConfig) -> None:
     """Refuse what cannot work, before any slice is read.
 
     Raises:
-        BundleError: the label is not the bundle's, or the folder holds other files, a run's among
-            them.
+        BundleError: the bundle sees volumes, the label is not the bundle's, or the folder holds
+            other files, a run's among them.
         RegistryError: the method is unknown.
     """
+    if any(part.recipe.needs_series for part in predictor.bundle.parts):
+        raise BundleError(
+            "explain: expected a bundle that sees slices, got one of volumes, whose maps are not "
+            "drawn. Use `hepar predict`, or a bundle of --level slice, slab or mil."
+        )
     if config.method != OCCLUSION:
         METHODS.get(config.method)
     labels = predictor.bundle.labels

@@ -25,7 +25,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "ingest.pixels": ("grey", "rgb"),
     "split.unit": ("patient", "image"),
     "head.kind": tuple(HEAD_KINDS),
-    "head.aggregate": ("mean", "top", "max"),
+    "head.aggregate": ("mean", "top", "max", "attention"),
     "decide.calibration": ("temperature", "vector", "isotonic", "none"),
     "decide.conformal": ("lac", "aps", "none"),
     "decide.bound": ("estimate", "lower"),
@@ -100,6 +100,11 @@ def check(config: RunConfig, *, networks: bool = True) -> None:
         raise ConfigError(f"finetune.hidden: expected 1 or more, got {config.finetune.hidden}.")
     if config.segment.size % 32:
         raise ConfigError(f"segment.size: expected a multiple of 32, got {config.segment.size}.")
+    if config.head.aggregate == "attention" and config.head.kind != "attention":
+        raise ConfigError(
+            f"head.aggregate=attention: expected head.kind=attention, got {config.head.kind}. "
+            "Use --level mil."
+        )
     check_config(config.ingest)
     if config.recipe.name != "auto":
         RECIPES.get(config.recipe.name)
@@ -157,6 +162,11 @@ def _check_finder(config: RunConfig) -> None:
             f"backbone.name={name}: expected finetune.freeze=all and a head without layers, got "
             f"{config.finetune.freeze} and {config.head.kind}: it is taught by masks, not by steps."
         )
+    if config.head.kind == "attention":
+        raise ConfigError(
+            f"backbone.name={name}: expected another head than attention, which is learned from "
+            "patients' labels: of lesions the likeliest places decide. Use --head linear."
+        )
     if config.head.views > 1:
         raise ConfigError(
             f"backbone.name={name}: expected head.views=1, got {config.head.views}: it sees places "
@@ -184,8 +194,30 @@ def _check_context(config: RunConfig) -> None:
         )
 
 
+def _check_volumes(config: RunConfig, names: list[str]) -> None:
+    """Refuse networks of volumes on slices, networks of slices on volumes, and both together."""
+    deep = [name for name in names if BACKBONES.get(name).depth]
+    if deep and (len(names) > 1 or config.recipe.name != "volume"):
+        raise ConfigError(
+            f"backbone.name={config.backbone.name}: expected {deep[0]} alone and "
+            f"recipe.name=volume, got {config.recipe.name!r}. Use --level volume."
+        )
+    if not deep and config.recipe.name == "volume":
+        raise ConfigError(
+            f"recipe.name=volume: expected a network of volumes, got {names[0]!r}. Use "
+            "--level volume, with --backbone "
+            f"{', '.join(name for name, spec in BACKBONES.items() if spec.depth)}."
+        )
+    if deep and config.explain.run:
+        raise ConfigError(
+            "explain.run: expected false at the level of volumes, whose maps are not drawn. Use "
+            "--level volume."
+        )
+
+
 def _check_networks(config: RunConfig) -> None:
     names = config.backbone.name.split("+")
+    _check_volumes(config, names)
     for name in names:
         spec = BACKBONES.get(name)
         spec.frozen_prefixes(config.finetune.freeze)
@@ -210,6 +242,11 @@ def _check_networks(config: RunConfig) -> None:
         find_weights(name, config.backbone.weights)
     if not needs_training(config):
         return
+    if config.head.kind == "attention":
+        raise ConfigError(
+            "head.kind=attention: expected finetune.freeze=all, got "
+            f"{config.finetune.freeze}: attention is learned on frozen features."
+        )
     if len(names) > 1:
         raise ConfigError(
             f"backbone.name={config.backbone.name}: expected one network to fine-tune, got "

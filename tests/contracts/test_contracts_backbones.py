@@ -1,4 +1,4 @@
-"""Every registered backbone through the same checks, and against timm in torch."""
+"""Every registered backbone through the same checks, and against timm or MONAI in torch."""
 
 from __future__ import annotations
 
@@ -12,14 +12,20 @@ import pytest
 
 from hepar.backbone import BACKBONES, Network, find_weights
 from hepar.backbone.graph import parameters, read_graph
+from hepar.errors import BackboneError
 
 NAMES = list(BACKBONES)
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 sys.path.insert(0, str(TOOLS))
 
 
-def images(side: int, n: int = 2) -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(n, 3, side, side)).astype(np.float32)
+def images(name: str, side: int, n: int = 2) -> np.ndarray:
+    shape = BACKBONES.get(name).input_shape(side)
+    return np.random.default_rng(0).normal(size=(n, *shape)).astype(np.float32)
+
+
+def over_places(maps: np.ndarray) -> np.ndarray:
+    return maps.mean(axis=tuple(range(2, maps.ndim)))
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -34,15 +40,15 @@ def network(name):
 
 def test_maps_and_features_have_the_catalogs_shape(name, network):
     spec = BACKBONES.get(name)
-    maps, features = network.maps_and_features(images(spec.input_size, 1))
+    maps, features = network.maps_and_features(images(name, spec.input_size, 1))
     assert maps.shape == (1, *spec.maps_shape)
     assert features.shape == (1, spec.feature_dim)
     assert np.isfinite(features).all()
-    np.testing.assert_allclose(features, maps.mean(axis=(2, 3)), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(features, over_places(maps), rtol=1e-4, atol=1e-6)
 
 
 def test_an_image_is_answered_alike_in_any_company(name, network):
-    batch = images(BACKBONES.get(name).min_size + 32, 3)
+    batch = images(name, BACKBONES.get(name).min_size + 32, 3)
     together = network.features(batch)
     np.testing.assert_array_equal(network.features(batch[1:2]), together[1:2])
     np.testing.assert_array_equal(network.features(batch), together)
@@ -80,6 +86,10 @@ def export_tool():
 def timm_network(name, kwargs=None):
     """Return timm's network (or our own) without classifier, and torch."""
     torch = pytest.importorskip("torch")
+    if BACKBONES.get(name).depth:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pytest.importorskip("monai")
     return torch, export_tool().make_network(BACKBONES.get(name), kwargs).eval()
 
 
@@ -90,7 +100,7 @@ def test_the_catalogs_gflops_are_what_torch_counts(name):
     from torch.utils.flop_counter import FlopCounterMode
 
     spec = BACKBONES.get(name)
-    image = torch.empty(1, 3, spec.input_size, spec.input_size, device="meta")
+    image = torch.empty(1, *spec.input_shape(spec.input_size), device="meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network.to("meta").forward_features(image)
     assert spec.gflops == pytest.approx(counter.get_total_flops() / 1e9, rel=0.02)
@@ -102,16 +112,16 @@ def parity(weights, name, side, kwargs=None):
     result = reference.load_state_dict(state, strict=False)
     assert not result.unexpected_keys
     assert all(key.endswith("num_batches_tracked") for key in result.missing_keys)
-    batch = images(side)
+    batch = images(name, side)
     with torch.inference_mode():
         expected = reference.forward_features(torch.from_numpy(batch)).numpy()
     maps, features = Network.from_weights(weights).maps_and_features(batch)
-    for ours, theirs in ((maps, expected), (features, expected.mean(axis=(2, 3)))):
+    for ours, theirs in ((maps, expected), (features, over_places(expected))):
         assert np.linalg.norm(ours - theirs) / np.linalg.norm(theirs) < 1e-4
 
 
 @pytest.mark.torch
-def test_random_weights_give_what_timm_gives(name):
+def test_random_weights_give_what_timm_or_monai_gives(name):
     side = 139 if name == "inception_v3" else 96
     parity(find_weights(name, "random"), name, side)
 
@@ -150,6 +160,30 @@ def test_a_whole_timm_checkpoint_loads(name, tmp_path):
     weights = find_weights(name, str(tmp_path / "m.safetensors"))
     assert set(weights.arrays) == set(parameters(read_graph(name)))
     assert torch.is_tensor(next(iter(state.values())))
+
+
+@pytest.mark.torch
+def test_a_whole_checkpoint_of_monai_loads_and_answers_as_it_does(name, tmp_path):
+    """As MONAI saves it: with classifier and BatchNorm's counters."""
+    torch, network = timm_network(name)
+    if not BACKBONES.get(name).depth:
+        pytest.skip("a network of pictures")
+    from safetensors.torch import save_file
+
+    for number, value in enumerate(network.state_dict().values()):
+        if value.is_floating_point() and value.ndim == 1:
+            value += 0.01 * (number % 7)
+    classifier = BACKBONES.get(name).ignored[0]
+    state = {k: v.contiguous().clone() for k, v in network.state_dict().items()}
+    state[f"{classifier}out.weight"] = torch.zeros(2, 8)
+    save_file(state, tmp_path / "m.safetensors")
+    weights = find_weights(name, str(tmp_path / "m.safetensors"))
+    assert not weights.is_random
+    parity(weights, name, 96)
+    state.pop(next(iter(state)))
+    save_file(state, tmp_path / "less.safetensors")
+    with pytest.raises(BackboneError, match=f"expected MONAI's names of {name}, got .* missing"):
+        find_weights(name, str(tmp_path / "less.safetensors"))
 
 
 @pytest.mark.torch

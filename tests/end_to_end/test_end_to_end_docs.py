@@ -30,6 +30,7 @@ HOW_TO = [
     "segment",
     "lesions",
     "masks",
+    "volumes",
     "fine-tune",
     "several-gpus",
     "check-claims",

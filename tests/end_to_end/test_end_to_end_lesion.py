@@ -79,7 +79,10 @@ def test_a_level_that_is_none_is_answered_with_the_nearest(cohort, hepar, tmp_pa
         "run", cohort / "dicom", "--out", tmp_path / "r", "--level", "lession", check=False
     )
     assert done.returncode == 2
-    assert "level: expected one of slice, lesion, rule, got 'lession'. Did you mean" in done.stderr
+    assert (
+        "level: expected one of slice, slab, mil, volume, lesion, rule, got 'lession'. Did you mean"
+        in done.stderr
+    )
 
 
 @pytest.mark.slow

@@ -172,3 +172,33 @@ def test_wrong_ways_to_aggregate_are_refused():
         aggregate(TWO, "top", 0)
     with pytest.raises(EvaluateError, match="expected predictions at slice level"):
         aggregate(aggregate(TWO))
+
+
+def weighed(energy):
+    return replace(TWO, attention=np.array(energy, float))
+
+
+def test_attention_weighs_log_probabilities():
+    joined = aggregate(weighed([0.0, np.log(3.0), -50.0, 7.0]), "attention")
+    logs = 0.25 * np.log([0.8, 0.1, 0.1]) + 0.75 * np.log([0.1, 1e-300, 0.9])
+    expected = np.exp(logs - logs.max())
+    np.testing.assert_allclose(joined.probabilities[1], expected / expected.sum(), atol=1e-9)
+    np.testing.assert_allclose(joined.probabilities[0], [0.6, 0.2, 0.2])
+    assert joined.attention is None
+    assert joined.reference.tolist() == ["normal", "malignant"]
+
+
+def test_attention_is_written_and_read_back(tmp_path):
+    before = weighed([0.1, -2.5, 1e-17, 3.0])
+    write_predictions(tmp_path / "p.csv", before, stamp("test"))
+    after = read_predictions(tmp_path / "p.csv")
+    np.testing.assert_array_equal(after.attention, before.attention)
+    assert (tmp_path / "p.csv").read_text().splitlines()[0].endswith("p_malignant,attention")
+    np.testing.assert_array_equal(after.select(np.array([2])).attention, [1e-17])
+
+
+def test_attention_that_is_not_there_or_not_finite_is_refused():
+    with pytest.raises(EvaluateError, match="expected predictions with attention, got none"):
+        aggregate(TWO, "attention")
+    with pytest.raises(EvaluateError, match="expected 4 finite numbers of attention"):
+        weighed([0.0, 1.0, np.inf, 0.0])

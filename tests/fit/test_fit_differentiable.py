@@ -38,7 +38,8 @@ def test_prefix_and_tail_together_are_the_network(name, stage):
     weights, arrays = lively(name)
     graph = read_graph(weights.graph)
     side = spec.min_size + 32
-    images = np.random.default_rng(0).normal(size=(2, 3, side, side)).astype(np.float32)
+    shape = (2, *spec.input_shape(side))
+    images = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     expected = Network(graph, arrays).features(images)
     frozen = spec.frozen_prefixes(stage)
     cut = cut_graph(graph, frozen)

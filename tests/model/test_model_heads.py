@@ -10,7 +10,16 @@ from safetensors.numpy import load, save
 
 from hepar.data import LabelSet
 from hepar.errors import BundleError, RegistryError
-from hepar.model import HEADS, DenseHead, LinearHead, Member, StackHead, SvmHead, VoteHead
+from hepar.model import (
+    HEADS,
+    AttentionHead,
+    DenseHead,
+    LinearHead,
+    Member,
+    StackHead,
+    SvmHead,
+    VoteHead,
+)
 from hepar.model.head import head_from_document, head_to_document
 
 LABELS = LabelSet(("normal", "benign", "malignant"))
@@ -37,11 +46,17 @@ def dense():
     return DenseHead(LABELS, tuple((w.astype("f4"), b.astype("f4")) for w, b in layers))
 
 
+def attention(m=2):
+    shapes = ((m, 6), (m, 6), m)
+    return AttentionHead(linear(), *(RNG.normal(size=shape) for shape in shapes))
+
+
 MEMBERS = (Member(((0, 3),), linear(3)), Member(((3, 6), (0, 3)), linear(6)))
 HEADS_MADE = {
     "linear": [linear()],
     "svm": [svm(0.0), svm(0.2)],
     "dense": [dense()],
+    "attention": [attention(), attention(0)],
     "vote": [VoteHead(LABELS, MEMBERS, np.array([0.5, 2.0]))],
     "stack": [StackHead(LABELS, MEMBERS, RNG.normal(size=(3, 6)), RNG.normal(size=3))],
 }
@@ -205,3 +220,22 @@ def test_a_linear_head_is_its_slope_and_a_constant():
     rest = centred_logs(head, features) - parts
     np.testing.assert_allclose(rest, np.repeat(rest[:1], 4, axis=0))
     np.testing.assert_allclose(rest[0], head.bias - head.bias.mean())
+
+
+def test_attention_comes_back_from_disk_and_is_the_same_in_any_company():
+    head = attention()
+    again = head_from_document(LABELS, *head_to_document(head))
+    features = RNG.normal(size=(9, 6)).astype(np.float32)
+    together = head.attention(features)
+    for i in range(9):
+        assert again.attention(features[i : i + 1])[0] == together[i]
+
+
+def test_without_units_every_slice_weighs_alike():
+    assert not attention(0).attention(np.ones((3, 6))).any()
+
+
+def test_misshapen_attention_is_refused():
+    document, arrays = head_to_document(attention())
+    with pytest.raises(BundleError, match=r"expected energy \(m,\) with tanh and gate \(m, 6\)"):
+        head_from_document(LABELS, document, {**arrays, "gate": arrays["gate"][:1]})

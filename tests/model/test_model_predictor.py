@@ -165,3 +165,46 @@ def test_a_patient_without_liver_is_named(small_bundle, network, pictures):
     answer = Predictor(bundle, (network,)).predict(seen)
     assert [f.where for f in answer.findings if f.code == "no-answer"] == ["LONE"]
     assert "LONE" not in answer.patients.patient_id
+
+
+def slab(bundle, manifest):
+    recipe = make_recipe("slab", manifest, NetworkInput(64, (0.5,) * 3, (0.5,) * 3))
+    return replace(bundle, parts=(replace(bundle.parts[0], recipe=recipe),))
+
+
+@pytest.fixture
+def stack(pictures):
+    """The pictures as two series of three slices."""
+    rows = [
+        replace(s, patient_id=f"P{i // 3}", series_id=f"s{i // 3}", slice_index=i % 3)
+        for i, s in enumerate(pictures.samples)
+    ]
+    return replace(pictures, samples=tuple(rows))
+
+
+def test_a_slab_is_answered_alike_in_any_order_and_company(small_bundle, network, stack):
+    predictor = Predictor(slab(small_bundle, stack), (network,))
+    whole = predictor.predict(stack).slices
+    renamed = tuple(replace(s, patient_id=f"Q{9 - i // 3}") for i, s in enumerate(stack.samples))
+    other = predictor.predict(replace(stack, samples=renamed)).slices
+    half = predictor.predict(replace(stack, samples=stack.samples[3:])).slices
+    at = {name: i for i, name in enumerate(whole.sample_id)}
+    for table in (other, half):
+        rows = [at[name] for name in table.sample_id]
+        np.testing.assert_array_equal(table.probabilities, whole.probabilities[rows])
+
+
+def test_the_key_of_a_slab_is_that_of_its_neighbours_too(small_bundle, stack):
+    recipe = slab(small_bundle, stack).parts[0].recipe
+    keys = InputReader(stack, recipe).samples
+    changed = replace(stack.samples[0], sha256="another")
+    new = InputReader(replace(stack, samples=(changed, *stack.samples[1:])), recipe).samples
+    assert [a == b for a, b in zip(keys, new, strict=True)] == [False, False, True] + 3 * [True]
+
+
+def test_a_series_of_one_slice_is_answered_and_said(small_bundle, network, stack):
+    predictor = Predictor(slab(small_bundle, stack), (network,))
+    answer = predictor.predict(replace(stack, samples=stack.samples[:1]))
+    (finding,) = answer.findings
+    assert finding.code == "alone"
+    assert "1 of 1 slices have none beside them" in finding.message

@@ -23,7 +23,10 @@ NETWORK = NetworkInput(64, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
 
 
 def manifest(kind="hu", mask="m.png"):
-    rows = [Sample(f"{i}", f"P{i}", f"{i}", "x", kind=kind, mask=mask) for i in range(3)]
+    rows = [
+        Sample(f"{i}", f"P{i // 2}", f"{i}", "x", kind=kind, mask=mask, slice_index=i)
+        for i in range(3)
+    ]
     return Manifest(tuple(rows), LabelSet(("x",)), root=None)
 
 
@@ -40,7 +43,8 @@ def image(kind="hu"):
 
 
 def cases():
-    kinds = {"liver": ("hu", "picture"), "paper": ("hu", "picture"), "ct": ("hu",)}
+    both = ("hu", "picture")
+    kinds = dict.fromkeys(("liver", "paper", "slab", "slab_whole"), both) | {"ct": ("hu",)}
     kinds |= {"histology": ("rgb",), "rgb": ("rgb",)}
     return [(name, kind) for name in RECIPES for kind in kinds.get(name, ("picture",))]
 

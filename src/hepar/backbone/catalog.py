@@ -1,4 +1,4 @@
-"""Which pretrained networks there are, what each expects of a picture, where it can be frozen."""
+"""Which networks there are, what each expects of a picture or volume, where it can be frozen."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class BackboneSpec:
         input_size: side in pixels the weights were trained for.
         min_size: smallest height or width in pixels the network accepts.
         feature_dim: channels of the last maps, and length of the pooled features.
-        maps_shape: (c, h, w) of the last maps at `input_size`.
+        maps_shape: (c, h, w) of the last maps at `input_size`, or (c, d, h, w) of a volume's.
         params_millions: parameters without the classifier.
         gflops: floating point operations of one image at `input_size`, 2 per multiply-add.
         freeze_boundaries: stage -> prefixes of the state-dict names in it, from the input to the
@@ -45,6 +45,8 @@ class BackboneSpec:
         std: per channel (RGB), of pixels in 0-1.
         create_kwargs: how timm makes it.
         variants: `create_kwargs` a weights file may ask for instead -> suffix of its graph.
+        depth: planes of a volume at `input_size`, of one channel; 0 for a network of pictures. Its
+            weights carry the names of MONAI's state dict.
         fitted_to: "labels" for a network that gradients train; "lesions" for one that learns from
             the pixels of lesion masks, and "nothing" for a rule.
     """
@@ -56,7 +58,7 @@ class BackboneSpec:
     input_size: int
     min_size: int
     feature_dim: int
-    maps_shape: tuple[int, int, int]
+    maps_shape: tuple[int, ...]
     params_millions: float
     gflops: float
     freeze_boundaries: Mapping[str, tuple[str, ...]]
@@ -65,7 +67,19 @@ class BackboneSpec:
     std: Triple = _IMAGENET_STD
     create_kwargs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     variants: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: MappingProxyType({}))
+    depth: int = 0
     fitted_to: Literal["labels", "lesions", "nothing"] = "labels"
+
+    def input_shape(self, size: int) -> tuple[int, ...]:
+        """Return (3, size, size), or of a volume (1, planes, size, size).
+
+        Example:
+            >>> BACKBONES.get("resnet10_3d").input_shape(96)
+            (1, 32, 96, 96)
+        """
+        if not self.depth:
+            return 3, size, size
+        return 1, self.depth * size // self.input_size, size, size
 
     def graph_name(self, create_kwargs: Mapping[str, object]) -> str:
         """Return the name of the graph for a way of making the network.
@@ -141,6 +155,17 @@ _MOBILE_STAGES = _stages(
     block6="blocks.6 conv_head bn2",
 )
 
+_RESNET_STAGES = _stages(
+    stem="conv1 bn1", layer1="layer1", layer2="layer2", layer3="layer3", layer4="layer4"
+)
+_DENSENET_STAGES = _stages(
+    stem="features.conv0 features.norm0",
+    block1="features.denseblock1 features.transition1",
+    block2="features.denseblock2 features.transition2",
+    block3="features.denseblock3 features.transition3",
+    block4="features.denseblock4 features.norm5",
+)
+
 BACKBONES.add("efficientnet_lite0")(
     BackboneSpec(
         name="efficientnet_lite0",
@@ -188,9 +213,7 @@ BACKBONES.add("resnet50")(
         maps_shape=(2048, 7, 7),
         params_millions=23.51,
         gflops=8.17,
-        freeze_boundaries=_stages(
-            stem="conv1 bn1", layer1="layer1", layer2="layer2", layer3="layer3", layer4="layer4"
-        ),
+        freeze_boundaries=_RESNET_STAGES,
         ignored=("fc.",),
     )
 )
@@ -206,13 +229,7 @@ BACKBONES.add("densenet121")(
         maps_shape=(1024, 7, 7),
         params_millions=6.95,
         gflops=5.66,
-        freeze_boundaries=_stages(
-            stem="features.conv0 features.norm0",
-            block1="features.denseblock1 features.transition1",
-            block2="features.denseblock2 features.transition2",
-            block3="features.denseblock3 features.transition3",
-            block4="features.denseblock4 features.norm5",
-        ),
+        freeze_boundaries=_DENSENET_STAGES,
         ignored=("classifier.",),
     )
 )
@@ -342,5 +359,56 @@ BACKBONES.add("darkest_point")(
         freeze_boundaries=_stages(rule="dark"),
         ignored=(),
         fitted_to="nothing",
+    )
+)
+BACKBONES.add("resnet10_3d")(
+    BackboneSpec(
+        name="resnet10_3d",
+        timm_name="",
+        hub_id="",
+        licence="none",
+        input_size=96,
+        min_size=48,
+        feature_dim=512,
+        maps_shape=(512, 1, 3, 3),
+        params_millions=14.36,
+        gflops=5.01,
+        freeze_boundaries=_RESNET_STAGES,
+        ignored=("fc.",),
+        depth=32,
+    )
+)
+BACKBONES.add("resnet18_3d")(
+    BackboneSpec(
+        name="resnet18_3d",
+        timm_name="",
+        hub_id="",
+        licence="none",
+        input_size=96,
+        min_size=48,
+        feature_dim=512,
+        maps_shape=(512, 1, 3, 3),
+        params_millions=33.16,
+        gflops=8.83,
+        freeze_boundaries=_RESNET_STAGES,
+        ignored=("fc.",),
+        depth=32,
+    )
+)
+BACKBONES.add("densenet121_3d")(
+    BackboneSpec(
+        name="densenet121_3d",
+        timm_name="",
+        hub_id="",
+        licence="none",
+        input_size=96,
+        min_size=96,
+        feature_dim=1024,
+        maps_shape=(1024, 1, 3, 3),
+        params_millions=11.24,
+        gflops=12.07,
+        freeze_boundaries=_DENSENET_STAGES,
+        ignored=("class_layers.",),
+        depth=32,
     )
 )

@@ -80,10 +80,13 @@ class Network:
         return cls(read_graph(weights.graph), weights.arrays, threads)
 
     def _run(self, outputs: list[str], images: Floats) -> list[Floats]:
-        if images.ndim != 4 or images.shape[1] != 3 or images.dtype != np.float32:
+        asked = self._session.get_inputs()[0].shape
+        fits = images.ndim == len(asked) and images.shape[1] == asked[1]
+        if not fits or images.dtype != np.float32:
             raise BackboneError(
-                f"network: expected images (n, 3, height, width) float32, got "
-                f"{images.shape} {images.dtype}. End the recipe with 'channels' and 'standardise'."
+                f"network: expected images ({', '.join(map(str, asked))}) float32, got "
+                f"{images.shape} {images.dtype}. End the recipe with 'channels' and 'standardise', "
+                "or use the recipe of the network's level."
             )
         try:
             return list(self._session.run(outputs, {"image": np.ascontiguousarray(images)}))

@@ -65,8 +65,9 @@ def find_weights(name: str, given: str = "") -> Weights:
 
     Args:
         name: of a registered backbone.
-        given: a safetensors file with timm key names, "random" for untrained weights, or "package"
-            for those that were installed with hepar, whatever else is at hand.
+        given: a safetensors file with timm's key names (MONAI's for networks of volumes), "random"
+            for untrained weights, or "package" for those that were installed with hepar, whatever
+            else is at hand.
 
     Returns:
         The weights; the mean and std in the file's own metadata win over the catalog's. Random ones
@@ -208,9 +209,11 @@ def _checked(
     ]
     missing = [key for key in needed if key not in arrays]
     if missing or unknown:
+        whose = f"timm's names of {spec.timm_name}" if spec.timm_name else f"names of {spec.name}"
+        whose = f"MONAI's {whose}" if spec.depth else whose
         what = f"{missing[0]!r} missing" if missing else f"{unknown[0]!r} of no use"
         raise BackboneError(
-            f"weights {where}: expected timm's names of {spec.timm_name}, got {what} "
+            f"weights {where}: expected {whose}, got {what} "
             f"({len(missing)} missing, {len(unknown)} unknown). Use weights of this network."
         )
     for key, shape in needed.items():

@@ -51,7 +51,8 @@ def run(
     level: Annotated[
         str,
         typer.Option(
-            help="slice; lesion (pixels, taught by lesion masks); rule (the darkest point).",
+            help="slice; slab (2.5D: between its neighbours); mil (attention over slices); volume "
+            "(3D network); lesion (pixels, taught by lesion masks); rule (the darkest point).",
             show_default="slice",
         ),
     ] = "",
@@ -74,7 +75,9 @@ def run(
     ] = None,
     head: Annotated[
         str | None,
-        typer.Option(help="linear, svm, svm-rbf, or dense (trained).", show_default="linear"),
+        typer.Option(
+            help="linear, svm, svm-rbf, attention, or dense (trained).", show_default="linear"
+        ),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Of training, at most.", show_default="50")
@@ -89,7 +92,8 @@ def run(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the split.", show_default="0")] = None,
     aggregate: Annotated[
-        str | None, typer.Option(help="Slices to patient: mean, top or max.", show_default="mean")
+        str | None,
+        typer.Option(help="Slices to patient: mean, top, max or attention.", show_default="mean"),
     ] = None,
     patient_pattern: Pattern = None,
     patients_unknown: Unknown = False,

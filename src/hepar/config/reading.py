@@ -56,6 +56,21 @@ pretraining."""
 
 LEVELS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "slice": {},
+    "slab": {"recipe": {"name": "slab"}},
+    "mil": {"head": {"kind": "attention", "aggregate": "attention"}},
+    "volume": {
+        "backbone": {"name": "resnet10_3d", "batch": 4},
+        "recipe": {"name": "volume"},
+        "head": {"kind": "dense"},
+        "finetune": {
+            "freeze": "none",
+            "hidden": [],
+            "batch": 4,
+            "learning_rate": 1e-3,
+            "epochs": 30,
+        },
+        "explain": {"run": False},
+    },
     "lesion": {
         "backbone": {"name": "lesion_finder"},
         "recipe": {"name": "lesion"},
@@ -67,8 +82,10 @@ LEVELS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "explain": {"run": False},
     },
 }
-"""What `--level` stands for: a network that sees the slice; pixels of the liver, told apart by what
-lesion masks teach; the darkest place of the liver, of which only a threshold is learned."""
+"""What `--level` stands for: a network that sees the slice; the slice between its neighbours;
+slices that attention weighs, taught by patients' labels alone; a whole series in millimetres, by a
+3D network from scratch; pixels of the liver, told apart by what lesion masks teach; the darkest
+place of the liver, of which only a threshold is learned."""
 
 
 def _convert(where: str, kind: Any, value: Any) -> Any:

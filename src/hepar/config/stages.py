@@ -145,7 +145,8 @@ class HeadConfig:
     """How the head is fitted.
 
     Attributes:
-        kind: "linear" (logistic regression), "svm" (linear), "svm-rbf", or "dense": layers trained
+        kind: "linear" (logistic regression), "svm" (linear), "svm-rbf", "attention" (weighs the
+            slices of a patient; learns from patients' labels alone), or "dense": layers trained
             with the network (see finetune).
         views: of each image that the head learns from and averages over in prediction; 1 is the
             image as it is, more are augmented.
@@ -155,7 +156,8 @@ class HeadConfig:
         centre: features less their mean over each patient's own slices, in training and in service:
             what a scanner adds to all of them is gone, and so is what a patient's slices share.
         beside: share of each neighbouring slice of the series in a slice's features, 0 to 1/3.
-        aggregate: how slices become a patient: "mean", "top" (mean of the top_k) or "max".
+        aggregate: how slices become a patient: "mean", "top" (mean of the top_k), "max", or
+            "attention" (for a head of that kind).
         top_k: slices that "top" averages.
 
     Raises:

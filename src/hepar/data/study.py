@@ -17,7 +17,7 @@ look like one patient's; or where that is unknown, too, one image."""
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a network sees once: here, one axial slice, or one tile of a stained slide.
+    """What a network sees once: a slice, a tile, or with `slices` a whole series of slices.
 
     Attributes:
         sample_id: unique in the manifest: `path`, or `path#frame` in a file of many slices.
@@ -36,6 +36,7 @@ class Sample:
         sha256: of the file's bytes.
         mask_sha256: of the mask file's bytes; "" where there is none.
         extra: the source table's other columns, kept as text.
+        slices: of a series that is one sample, from the feet up; empty for a slice.
     """
 
     sample_id: str
@@ -53,6 +54,7 @@ class Sample:
     sha256: str = ""
     mask_sha256: str = ""
     extra: Mapping[str, str] = field(default_factory=dict, hash=False)
+    slices: tuple[Sample, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,8 @@ class Slice:
             pixels; may reach beyond it; None for all of it.
         parenchyma: grey level and spread of this patient's liver, over all its slices, in the unit
             of the pixels; None where it was not measured.
+        beside: the slices below and above, of the same series, as they were read; None where the
+            recipe does not ask for them.
     """
 
     pixels: NDArray[Any]
@@ -41,6 +43,7 @@ class Slice:
     spacing_mm: tuple[float, float] | None = None
     window: tuple[int, int, int, int] | None = None
     parenchyma: tuple[float, float] | None = None
+    beside: tuple[Slice, Slice] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,8 @@ class Predictions:
         labels: k labels in order of severity, most harmless first.
         level: "slice" or "patient".
         unit: what a patient_id stands for: "patient", "group" (of images, inferred) or "image".
+        attention: (n,) float64, the logarithm of how much a slice weighs in its patient's answer,
+            but for a constant; None where the head does not say.
 
     Raises:
         EvaluateError: lengths differ, a label is not in the label set, an id occurs twice, or a
@@ -74,6 +76,7 @@ class Predictions:
     labels: tuple[str, ...]
     level: Level = "slice"
     unit: Unit = "patient"
+    attention: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(self.labels))
@@ -83,6 +86,7 @@ class Predictions:
         self._check_shapes()
         self._check_words()
         self._check_probabilities()
+        self._check_attention()
 
     def _check_shapes(self) -> None:
         n = len(self.patient_id)
@@ -126,6 +130,16 @@ class Predictions:
                 f"{p[row].tolist()} for {str(self.sample_id[row])!r}. Apply softmax to raw scores."
             )
 
+    def _check_attention(self) -> None:
+        if self.attention is None:
+            return
+        object.__setattr__(self, "attention", np.asarray(self.attention, np.float64))
+        if self.attention.shape != (len(self),) or not np.isfinite(self.attention).all():
+            raise EvaluateError(
+                f"predictions: expected {len(self)} finite numbers of attention, one a row, got "
+                f"{self.attention.shape}. Fit the model again."
+            )
+
     def __len__(self) -> int:
         return len(self.patient_id)
 
@@ -146,7 +160,8 @@ class Predictions:
             rows: (n,) boolean mask, or indices.
         """
         kept = {name: getattr(self, name)[rows] for name in (*_TEXTS, "probabilities")}
-        return replace(self, **kept)
+        attention = None if self.attention is None else self.attention[rows]
+        return replace(self, **kept, attention=attention)
 
 
 def _index(words: Text, labels: Sequence[str]) -> NDArray[np.int64]:
@@ -172,10 +187,13 @@ def write_predictions(path: Path, predictions: Predictions, provenance: Mapping[
     """
     texts = _TEXTS if predictions.level == "slice" else _TEXTS[1:]
     columns = [getattr(predictions, name).tolist() for name in texts]
-    columns += [[repr(p) for p in column] for column in predictions.probabilities.T.tolist()]
+    weighs = [] if predictions.attention is None else [predictions.attention]
+    numbers = [*predictions.probabilities.T, *weighs]
+    columns += [[repr(p) for p in column.tolist()] for column in numbers]
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*texts, *(f"p_{label}" for label in predictions.labels)])
+    named = [f"p_{label}" for label in predictions.labels]
+    writer.writerow([*texts, *named, *(["attention"] if weighs else [])])
     writer.writerows(zip(*columns, strict=True))
     if "\r" in text.getvalue():
         raise EvaluateError(f"{path}: expected ids without carriage return, got one. Rename it.")
@@ -185,6 +203,7 @@ def write_predictions(path: Path, predictions: Predictions, provenance: Mapping[
         "level": predictions.level,
         "labels": list(predictions.labels),
         "unit": predictions.unit,
+        **({"attention": True} if weighs else {}),
     }
     write_artefact(path.with_suffix(".meta.json"), "predictions", content, provenance)
 
@@ -206,7 +225,8 @@ def read_predictions(path: Path) -> Predictions:
         )
     labels = tuple(meta["labels"])
     texts = _TEXTS if meta["level"] == "slice" else _TEXTS[1:]
-    expected = [*texts, *(f"p_{label}" for label in labels)]
+    weighs = bool(meta.get("attention"))
+    expected = [*texts, *(f"p_{label}" for label in labels), *(["attention"] if weighs else [])]
     with path.open(newline="", encoding="utf-8") as stream:
         reader = csv.reader(stream)
         header = next(reader, [])
@@ -216,6 +236,7 @@ def read_predictions(path: Path) -> Predictions:
             f"{path}: expected the columns {expected}, got {header}. Predict again."
         )
     table = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else {}
+    attention = np.array(table.get("attention", ()), np.float64) if weighs else None
     fields = {name: np.array(table.get(name, ()), dtype=np.str_) for name in texts}
     columns = [np.array(table.get(f"p_{label}", ()), dtype=np.float64) for label in labels]
     fields.setdefault("sample_id", fields["patient_id"])
@@ -225,6 +246,7 @@ def read_predictions(path: Path) -> Predictions:
         labels=labels,
         level=meta["level"],
         unit=meta["unit"],
+        attention=attention,
     )
 
 
@@ -234,21 +256,28 @@ def aggregate(predictions: Predictions, how: str = "mean", top_k: int = 3) -> Pr
     "mean" averages the probability vectors of all slices. "top" averages only the `top_k` slices
     with the highest probability of *not the most harmless label* (all of them where a patient has
     fewer), because a small lesion shows on a few slices; "max" is "top" with one slice. Whole
-    vectors are averaged, so they still sum to 1. The patient's reference is the most severe
+    vectors are averaged, so they still sum to 1. "attention" averages log-probabilities, weighted
+    by the softmax of each patient's attention. The patient's reference is the most severe
     reference of its slices.
 
     Args:
         predictions: at slice level.
-        how: "mean", "top" or "max".
+        how: "mean", "top", "max" or "attention".
         top_k: slices that "top" averages, at least 1.
 
     Returns:
         Predictions at patient level, sorted by patient_id; the order of the slices does not matter.
 
     Raises:
-        EvaluateError: a patient has rows in two partitions or folds, or an argument is wrong.
+        EvaluateError: a patient has rows in two partitions or folds, an argument is wrong, or
+            there is no attention.
     """
     keep = _slices_kept(how, top_k)
+    if how == "attention" and predictions.attention is None:
+        raise EvaluateError(
+            "aggregate: expected predictions with attention, got none. Fit the model with "
+            "head.kind=attention, or use 'mean'."
+        )
     if predictions.level != "slice":
         raise EvaluateError(
             f"aggregate: expected predictions at slice level, got {predictions.level} level. "
@@ -263,7 +292,11 @@ def aggregate(predictions: Predictions, how: str = "mean", top_k: int = 3) -> Pr
     most_severe = np.full(len(patients), -1, dtype=np.int64)
     np.maximum.at(most_severe, owner, predictions.reference_index)
     names = np.array([*predictions.labels, ""], dtype=np.str_)  # index -1 is "unknown"
-    probabilities = _pool(predictions.probabilities, owner, keep)
+    probabilities = (
+        _weigh(predictions, owner)
+        if how == "attention"
+        else _pool(predictions.probabilities, owner, keep)
+    )
     return Predictions(
         sample_id=patients,
         patient_id=patients,
@@ -279,12 +312,14 @@ def aggregate(predictions: Predictions, how: str = "mean", top_k: int = 3) -> Pr
 
 
 def _slices_kept(how: str, top_k: int) -> int | None:
-    if how not in {"mean", "top", "max"}:
-        hint = nearest(how, ("mean", "top", "max"))
-        raise EvaluateError(f"aggregate: expected 'mean', 'top' or 'max', got {how!r}. {hint}")
+    known = ("mean", "top", "max", "attention")
+    if how not in known:
+        raise EvaluateError(
+            f"aggregate: expected one of {', '.join(known)}, got {how!r}. {nearest(how, known)}"
+        )
     if how == "top" and top_k < 1:
         raise EvaluateError(f"aggregate: expected top_k >= 1 slices, got {top_k}. 3 is usual.")
-    return {"mean": None, "top": top_k, "max": 1}[how]
+    return {"top": top_k, "max": 1}.get(how)
 
 
 def _check_one_per_patient(predictions: Predictions, name: str, first: NDArray[np.int64]) -> None:
@@ -296,6 +331,20 @@ def _check_one_per_patient(predictions: Predictions, name: str, first: NDArray[n
             f"patient {str(predictions.patient_id[row])!r}: expected one {name}, got "
             f"{str(values[first[row]])!r} and {str(values[row])!r}. Split by patient."
         )
+
+
+def _weigh(predictions: Predictions, owner: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the softmax of each owner's log-probabilities, averaged by attention."""
+    energy = np.asarray(predictions.attention, np.float64)
+    n = int(owner[-1]) + 1 if len(owner) else 0
+    highest = np.full(n, -np.inf)
+    np.maximum.at(highest, owner, energy)
+    raised = np.exp(energy - highest[owner])
+    share = raised / np.bincount(owner, raised, n)[owner]
+    logs = np.log(np.maximum(predictions.probabilities, 1e-300))
+    pooled = np.stack([np.bincount(owner, share * column, n) for column in logs.T], axis=1)
+    shifted = np.exp(pooled - pooled.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), np.float64)
 
 
 def _pool(

@@ -134,7 +134,8 @@ def _table(
 def _at(inputs: ControlInputs, slices: Predictions, level: Level) -> Predictions:
     if level == "slice":
         return slices
-    return aggregate(slices, inputs.head.aggregate, inputs.head.top_k)
+    how = inputs.head.aggregate
+    return aggregate(slices, "mean" if how == "attention" else how, inputs.head.top_k)
 
 
 def _aurocs(table: Predictions) -> Floats:

@@ -14,7 +14,7 @@ from hepar.config import HeadConfig
 from hepar.data import LabelSet, Sample
 from hepar.evaluate import Predictions, decide
 from hepar.fit.heads import fit_head
-from hepar.model import Head, mean_over_views
+from hepar.model import Head, attention_over_views, mean_over_views
 from hepar.progress import track
 from hepar.split import Split
 
@@ -38,9 +38,21 @@ class CrossValidation:
 
 
 def to_predictions(
-    samples: Sequence[Sample], split: Split, labels: LabelSet, probabilities: NDArray[np.float64]
+    samples: Sequence[Sample],
+    split: Split,
+    labels: LabelSet,
+    probabilities: NDArray[np.float64],
+    attention: NDArray[np.float64] | None = None,
 ) -> Predictions:
-    """Return the table of predictions that probabilities (n, k) of samples make."""
+    """Return the table of predictions that probabilities (n, k) of samples make.
+
+    Args:
+        samples: n samples.
+        split: places every patient.
+        labels: k labels.
+        probabilities: (n, k).
+        attention: (n,) of a head that weighs slices.
+    """
     places = [split.of(sample) for sample in samples]
     return Predictions(
         sample_id=np.array([sample.sample_id for sample in samples]),
@@ -52,6 +64,7 @@ def to_predictions(
         probabilities=probabilities,
         labels=labels.names,
         unit=split.unit,
+        attention=attention,
     )
 
 
@@ -93,6 +106,7 @@ def cross_validate(
     codes = np.array([labels.index(sample.label) for sample in samples])
     patients = np.array([sample.patient_id for sample in samples])
     probabilities = np.zeros((len(samples), len(labels)))
+    attention = np.zeros(len(samples)) if config.kind == "attention" else None
     views = seen.shape[1]
 
     def fit(held_out: int) -> Head:
@@ -115,6 +129,8 @@ def cross_validate(
             out = np.flatnonzero(fold == held_out)
             if len(out):
                 probabilities[out] = mean_over_views(head, new[out])
+                if attention is not None:
+                    attention[out] = attention_over_views(head, new[out])
             heads.append(head)
-    predictions = to_predictions(samples, split, labels, probabilities)
+    predictions = to_predictions(samples, split, labels, probabilities, attention)
     return CrossValidation(predictions, heads[-1], tuple(heads[:-1]))

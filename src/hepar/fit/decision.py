@@ -33,7 +33,8 @@ def fit_decision(
         Predictions of slices and of patients, and the decision.
     """
     slices, of_slices = calibrate_out_of_fold(scores, config.calibration)
-    patients = aggregate(slices, head.aggregate, head.top_k)
+    rows = scores if head.aggregate == "attention" else slices
+    patients = aggregate(rows, head.aggregate, head.top_k)
     patients, of_patients = calibrate_out_of_fold(patients, config.calibration)
     notes = [
         f"Probabilities of {name} are not calibrated: {calibrator.reason}."

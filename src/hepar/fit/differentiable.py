@@ -94,17 +94,19 @@ def _same(node: Node, image: Tensor) -> Tensor:
 
 
 def _padding(node: Node) -> list[int]:
-    pads: list[int] = node.attributes.get("pads", [0, 0, 0, 0])
-    if pads[:2] != pads[2:]:
+    axes = len(node.attributes["kernel_shape"])
+    pads: list[int] = node.attributes.get("pads", [0] * 2 * axes)
+    if pads[:axes] != pads[axes:]:
         raise NotImplementedError(f"{node.kind} with uneven padding {pads}")
-    return pads[:2]
+    return pads[:axes]
 
 
 def _conv(node: Node, inputs: list[Any]) -> Tensor:
     image, weight, *bias = inputs
     options = node.attributes
     same = options.get("auto_pad") == b"SAME_UPPER"
-    return F.conv2d(
+    convolve = F.conv3d if weight.ndim == 5 else F.conv2d
+    return convolve(
         _same(node, image) if same else image,
         weight,
         bias[0] if bias else None,
@@ -123,12 +125,14 @@ def _norm(node: Node, inputs: list[Any], *, learn: bool) -> Tensor:
 
 def _max_pool(node: Node, inputs: list[Any]) -> Tensor:
     options = node.attributes
-    return F.max_pool2d(inputs[0], options["kernel_shape"], options["strides"], _padding(node))
+    pool = F.max_pool3d if inputs[0].ndim == 5 else F.max_pool2d
+    return pool(inputs[0], options["kernel_shape"], options["strides"], _padding(node))
 
 
 def _mean_pool(node: Node, inputs: list[Any]) -> Tensor:
     options = node.attributes
-    return F.avg_pool2d(
+    pool = F.avg_pool3d if inputs[0].ndim == 5 else F.avg_pool2d
+    return pool(
         inputs[0],
         options["kernel_shape"],
         options["strides"],
@@ -158,7 +162,7 @@ _OPERATIONS: dict[str, Operation] = {
     "ReduceMean": lambda node, x: x[0].mean(
         [int(axis) for axis in x[1]], keepdim=bool(node.attributes["keepdims"])
     ),
-    "GlobalAveragePool": lambda _, x: x[0].mean((2, 3), keepdim=True),
+    "GlobalAveragePool": lambda _, x: x[0].mean(tuple(range(2, x[0].ndim)), keepdim=True),
     "Resize": _enlarge,
     "Flatten": lambda node, x: x[0].flatten(node.attributes["axis"]),
 }

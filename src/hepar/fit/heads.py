@@ -26,7 +26,7 @@ __all__ = [
     "standardisation",
 ]
 
-HEAD_KINDS = ("linear", "svm", "svm-rbf", "dense")
+HEAD_KINDS = ("linear", "svm", "svm-rbf", "attention", "dense")
 """What head.kind may say."""
 
 Floats = NDArray[np.float64]
@@ -202,8 +202,12 @@ def fit_head(
         from hepar.fit.svm import fit_svm_head
 
         return fit_svm_head(features, codes, patients, labels, config)
+    if config.kind == "attention":
+        from hepar.fit.attention import fit_attention_head
+
+        return fit_attention_head(features, codes, patients, labels, config)
     if config.kind != "linear":
-        kinds = HEAD_KINDS[:3]
+        kinds = HEAD_KINDS[:4]
         raise FitError(
             f"head.kind: expected {', '.join(kinds)} on given features, got {config.kind!r}. "
             f"{nearest(config.kind, kinds)}".rstrip()

@@ -1,5 +1,6 @@
 """A trained classifier: its head, the bundle on disk, and the one way to predict with it."""
 
+from hepar.model.attention_head import AttentionHead, attention_over_views
 from hepar.model.bundle import (
     Bundle,
     Part,
@@ -43,6 +44,7 @@ __all__ = [
     "HEADS",
     "LIKELY",
     "Answer",
+    "AttentionHead",
     "Bundle",
     "Decision",
     "DenseHead",
@@ -65,6 +67,7 @@ __all__ = [
     "SvmHead",
     "Verdict",
     "VoteHead",
+    "attention_over_views",
     "coloured_paths",
     "compute_features",
     "find_lesions",

@@ -53,7 +53,8 @@ class Decision:
     """What turns a head's scores into answers, all of it learned from left-out patients.
 
     Attributes:
-        aggregate: how slices become a patient: "mean", "top" or "max".
+        aggregate: how slices become a patient: "mean", "top", "max" or "attention", which weighs
+            the scores as they are before calibration.
         top_k: slices that "top" averages.
         slices: calibrates the scores of slices.
         patients: calibrates what slices add up to.
@@ -73,7 +74,8 @@ class Decision:
     def decide(self, scores: Predictions) -> tuple[Predictions, Predictions]:
         """Return calibrated predictions of slices and of patients from scores of slices."""
         slices = calibrate(scores, self.slices)
-        return slices, calibrate(aggregate(slices, self.aggregate, self.top_k), self.patients)
+        rows = scores if self.aggregate == "attention" else slices
+        return slices, calibrate(aggregate(rows, self.aggregate, self.top_k), self.patients)
 
     def answer(self, patients: Predictions) -> tuple[PatientAnswer, ...]:
         """Return what is said about each patient.

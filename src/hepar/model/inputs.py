@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hepar.backbone import Network, extract_features
 from hepar.config import AugmentConfig, BackboneConfig
-from hepar.data import LESION, Manifest, Sample, Slice
+from hepar.data import LESION, Manifest, Sample, Slice, find_beside
 from hepar.errors import RecipeError
 from hepar.ingest import read_slices
 from hepar.model.segmenter import Outlines
@@ -25,12 +25,21 @@ from hepar.provenance import digest
 __all__ = ["InputReader", "compute_features", "in_context", "sample_key"]
 
 
+_KEPT_BYTES = 1_000_000_000
+"""Of volumes that a reader keeps: a series is read from its files once, and not every epoch."""
+
 _SEED = 0
 """Of every augmented view; views are part of what is cached, so they are the same in every run."""
 
 
 def sample_key(manifest: Manifest, sample: Sample) -> str:
     """Return the SHA-256 of everything that decides a sample's pixels and mask."""
+    if sample.slices:
+        own = [
+            [sample_key(manifest, s), s.slice_index, list(s.spacing_mm or ())]
+            for s in sample.slices
+        ]
+        return digest("series", own)
     mask = (sample.mask_sha256, sample.mask_frame, dict(manifest.mask_values))
     return digest(
         sample.sha256,
@@ -70,6 +79,7 @@ class InputReader:
     views: int = 1
     guessed: set[int] = field(default_factory=set)
     empty: set[int] = field(default_factory=set)
+    _volumes: dict[int, NDArray[np.float32]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def samples(self) -> list[str]:
@@ -80,10 +90,24 @@ class InputReader:
                 digest(key, self.outlines.key(sample)) if self._is_guessed(sample) else key
                 for key, sample in zip(keys, self.manifest.samples, strict=True)
             ]
+        if self.beside:
+            around = zip(keys, self.beside, strict=True)
+            keys = [digest(key, keys[below], keys[above]) for key, (below, above) in around]
         if not self.recipe.needs_parenchyma:
             return keys
         livers = [self.parenchyma[sample.patient_id] for sample in self.manifest.samples]
         return [digest(key, list(liver or ())) for key, liver in zip(keys, livers, strict=True)]
+
+    @cached_property
+    def beside(self) -> list[tuple[int, int]]:
+        """Positions of the slices below and above each sample; empty where none is looked at."""
+        mm = self.recipe.beside_mm
+        return find_beside(self.manifest, mm) if mm else []
+
+    @property
+    def alone(self) -> set[int]:
+        """Positions that a slice below and above is wanted for, and that have neither."""
+        return {i for i, pair in enumerate(self.beside) if pair == (i, i)}
 
     @cached_property
     def parenchyma(self) -> dict[str, tuple[float, float] | None]:
@@ -109,7 +133,7 @@ class InputReader:
         ]
 
     def __call__(self, inputs: Sequence[int]) -> list[NDArray[np.float32]]:
-        """Return network input (3, H, W) float32 for sample * views + view.
+        """Return network input (3, H, W), or (1, D, H, W), float32 for sample * views + view.
 
         Raises:
             IngestError: a file cannot be read any more.
@@ -126,13 +150,40 @@ class InputReader:
         return augment(image, draw, self.recipe.scale)
 
     def _read(self, positions: Sequence[int]) -> list[NDArray[np.float32]]:
-        blank = np.zeros((3, self.recipe.size, self.recipe.size), np.float32)
+        blank = np.zeros(self.recipe.shape, np.float32)
+        if self.recipe.needs_series:
+            return [self._volume(i, blank) for i in positions]
         return [
             blank
             if shown is None
             else np.ascontiguousarray(shown.pixels.transpose(2, 0, 1), np.float32)
             for _, shown in self.look(positions)
         ]
+
+    def _volume(self, position: int, blank: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return a series on the recipe's grid; `blank`, and noted, where it shows no liver."""
+        if position in self._volumes:
+            return self._volumes[position]
+        sample = self.manifest.samples[position]
+        slices = sample.slices or (sample,)
+        bare = [one.sample_id for one in slices if not one.spacing_mm]
+        if bare:
+            raise RecipeError(
+                f"sample {bare[0]}: expected a spacing in mm, got none; a volume needs it. Name "
+                "DICOM or NIfTI files, or use a bundle of another level."
+            )
+        apart = (slices[0].spacing_mm or (1.0,))[0]
+        heights = [one.slice_index * apart for one in slices]
+        try:
+            grid = self.recipe.stack(lambda i: self._with_liver(position, slices[i])[0], heights)
+        except RecipeError as error:
+            raise RecipeError(f"sample {sample.sample_id}: {error}") from None
+        if grid is None:
+            self.empty.add(position)
+            grid = blank
+        if len(self._volumes) * grid.nbytes < _KEPT_BYTES:
+            self._volumes[position] = grid
+        return grid
 
     def look(self, positions: Sequence[int]) -> list[tuple[Slice, Slice | None]]:
         """Return samples as they were read, and as the network sees them (view 0).
@@ -149,16 +200,31 @@ class InputReader:
             IngestError: a file cannot be read any more.
             RecipeError: the recipe does not fit a sample, which is named.
         """
+        if self.recipe.needs_series:
+            raise RecipeError(
+                f"recipe {self.recipe.name!r}: expected one that sees slices, got one of volumes, "
+                "whose maps are not drawn. Use a bundle of --level slice, slab or mil."
+            )
+        known: dict[int, tuple[Slice, Slice]] = {}
+
+        def read(position: int) -> Slice:
+            if position not in known:
+                known[position] = self._with_liver(position)
+            return known[position][0]
+
         found: list[tuple[Slice, Slice | None]] = []
         for i in positions:
             sample = self.manifest.samples[i]
-            seen, image = self._with_liver(i)
+            seen, image = read(i), known[i][1]
             if self.recipe.needs_mask and seen.mask is not None and not seen.mask.any():
                 self.empty.add(i)
                 found.append((image, None))
                 continue
             if self.recipe.needs_parenchyma:
                 seen = replace(seen, parenchyma=self.parenchyma[sample.patient_id])
+            if self.beside:
+                below, above = (seen if j == i else read(j) for j in self.beside[i])
+                seen = replace(seen, beside=(below, above))
             try:
                 found.append((image, self.recipe.run(seen)))
             except RecipeError as error:
@@ -174,9 +240,14 @@ class InputReader:
             and (not drawn or self.manifest.lesions_alone)
         )
 
-    def _with_liver(self, position: int) -> tuple[Slice, Slice]:
-        """Return a slice as the recipe may see it, and with the lesions that its mask shows."""
-        sample = self.manifest.samples[position]
+    def _with_liver(self, position: int, part: Sample | None = None) -> tuple[Slice, Slice]:
+        """Return a slice as the recipe may see it, and with the lesions that its mask shows.
+
+        Args:
+            position: of the sample.
+            part: a slice of the sample's series; None where the sample is the slice.
+        """
+        sample = part or self.manifest.samples[position]
         (image,) = read_slices(self.manifest, [sample])
         if not self._is_guessed(sample):
             return image, image

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from hepar.backbone import Network
 from hepar.config import BackboneConfig
-from hepar.data import Finding, Manifest
+from hepar.data import Finding, Manifest, stack_series, unstack_series
 from hepar.errors import BundleError
 from hepar.evaluate import Predictions, decide
+from hepar.model.attention_head import attention_over_views
 from hepar.model.bundle import Bundle, read_bundle
 from hepar.model.decision import PatientAnswer
 from hepar.model.gate import Gate
@@ -74,6 +75,8 @@ class Predictor:
             BundleError: no slice could be answered for.
             RecipeError: the recipe does not fit the pixels.
         """
+        if any(part.recipe.needs_series for part in self.bundle.parts):
+            manifest = stack_series(manifest)
         readers = self.readers(manifest)
         features = np.concatenate(
             [
@@ -141,13 +144,15 @@ class Predictor:
             probabilities=probabilities,
             labels=bundle.labels.names,
             unit=manifest.unit,
+            attention=attention_over_views(bundle.head, features[kept]),
         )
         slices, patients = bundle.decision.decide(scores)
         answers = bundle.decision.answer(patients)
         findings = _findings(bundle, readers, empty)
         gone: tuple[str, ...] = ()
         if gate and bundle.gate:
-            answers, refused, gone = _refuse(bundle.gate, manifest, answers, config)
+            slices_of = unstack_series(manifest)
+            answers, refused, gone = _refuse(bundle.gate, slices_of, answers, config)
             if "hu" in bundle.kinds:  # pictures are refused then, which says it all
                 findings = tuple(f for f in findings if f.code != "other-kind")
             findings = (*refused, *findings)
@@ -200,6 +205,16 @@ def _findings(
     outlines = readers[0].outlines
     remarks = outlines.remarks if outlines else []
     findings += [Finding("outline", told.partition(":")[0], told) for told in remarks]
+    alone = set().union(*(reader.alone for reader in readers))
+    if alone:
+        findings.append(
+            Finding(
+                "alone",
+                "all slices" if len(alone) == n else f"{len(alone)} of {n} slices",
+                f"{len(alone)} of {n} slices have none beside them in their series; they were "
+                "shown three times, which the model hardly knows. Name whole series.",
+            )
+        )
     if empty:
         findings.append(
             Finding(

@@ -111,12 +111,12 @@ def augment(image: Floats, draw: Draw, scale: Scale = ((0.0,) * 3, (1.0,) * 3)) 
     """Return another view of network input; the argument is not changed.
 
     Args:
-        image: (3, H, W) float32, standardised.
+        image: (3, H, W) float32, standardised; or (1, D, H, W), all planes of which change alike.
         draw: what to change; IDENTITY gives equal pixels back.
         scale: mean and standard deviation it was standardised by, where stains are changed.
 
     Returns:
-        (3, H, W) float32, contiguous. Pixels from outside repeat the border.
+        As the image, contiguous. Pixels from outside repeat the border.
     """
     changed = image
     geometry = (draw.rotation, draw.zoom, draw.shift_x, draw.shift_y, draw.flip_lr, draw.flip_ud)
@@ -156,6 +156,9 @@ def _warp(image: Floats, draw: Draw) -> Floats:
     """Turn, zoom, shift and mirror about the centre in one bilinear interpolation."""
     import cv2
 
+    if image.ndim == 4:
+        planes = [_warp(image[:, plane], draw) for plane in range(image.shape[1])]
+        return np.stack(planes, axis=1)
     _, height, width = image.shape
     turn = math.radians(draw.rotation)
     cos, sin = math.cos(turn) * draw.zoom, math.sin(turn) * draw.zoom
@@ -167,5 +170,5 @@ def _warp(image: Floats, draw: Draw) -> Floats:
     matrix = np.column_stack([linear, centre - linear @ centre + shift])
     warped = cv2.warpAffine(
         image.transpose(1, 2, 0), matrix, (width, height), borderMode=cv2.BORDER_REPLICATE
-    )
+    ).reshape(height, width, -1)
     return np.ascontiguousarray(warped.transpose(2, 0, 1))

@@ -14,30 +14,41 @@ from hepar.errors import RecipeError
 from hepar.preprocess.demands import hu_only, liver_of
 from hepar.preprocess.recipe import STEPS
 
-__all__ = ["BodyCrop", "LiverCrop", "Resize"]
+__all__ = ["BodyCrop", "LiverCrop", "Resize", "cut", "square_around"]
 
 
 def _square(image: Slice, inside: NDArray[np.bool_], margin: float, fill: float) -> Slice:
-    """Cut the smallest square around `inside`, plus a margin; beyond the slice is `fill`.
+    """Cut the smallest square around `inside`, plus a margin; beyond the slice is `fill`."""
+    return cut(image, square_around(inside, margin), fill)
 
-    A slice is cut once at most, and before it is resized: the window is in its own pixels.
-    """
+
+def square_around(inside: NDArray[np.bool_], margin: float) -> tuple[int, int, int, int]:
+    """Return (top, left, side, side) of the smallest square around `inside`, plus a margin."""
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     side = round(max(bottom - top, right - left) * (1 + 2 * margin))
     y = int(top + bottom - side) // 2
     x = int(left + right - side) // 2
-    height, width = inside.shape
+    return y, x, side, side
+
+
+def cut(image: Slice, window: tuple[int, int, int, int], fill: float) -> Slice:
+    """Return a square window of a slice; beyond the slice is `fill`.
+
+    A slice is cut once at most, and before it is resized: the window is in its own pixels.
+    """
+    y, x, side, _ = window
+    height, width = image.pixels.shape[:2]
     source = (slice(max(y, 0), min(y + side, height)), slice(max(x, 0), min(x + side, width)))
     target = tuple(slice(s.start - o, s.stop - o) for s, o in zip(source, (y, x), strict=True))
     pixels = np.full((side, side, *image.pixels.shape[2:]), fill, image.pixels.dtype)
     pixels[target] = image.pixels[source]
     mask = image.mask
     if mask is not None:
-        cut = np.zeros((side, side), mask.dtype)
-        cut[target] = mask[source]
-        mask = cut
-    return replace(image, pixels=pixels, mask=mask, window=(y, x, side, side))
+        shown = np.zeros((side, side), mask.dtype)
+        shown[target] = mask[source]
+        mask = shown
+    return replace(image, pixels=pixels, mask=mask, window=window)
 
 
 @STEPS.add("liver_crop")

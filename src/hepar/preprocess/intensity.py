@@ -146,10 +146,14 @@ class LiverScale:
 
     def __call__(self, image: Slice) -> Slice:
         """Return pixels (y, x) in 0-1, 0.5 at the liver's median."""
-        liver = image.pixels[liver_of(image, "liver_scale")].astype(np.float32)
+        return self.on_scale_of(image, image)
+
+    def on_scale_of(self, own: Slice, image: Slice) -> Slice:
+        """Return a slice on the scale of the liver that another slice shows."""
+        liver = own.pixels[liver_of(own, "liver_scale")].astype(np.float32)
         median = np.median(liver)
         spread = 1.4826 * np.median(np.abs(liver - median))
-        floor = 1.0 if image.kind == "hu" else 0.5
+        floor = 1.0 if own.kind == "hu" else 0.5
         scaled = (image.pixels.astype(np.float32) - median) / max(spread, floor)
         return replace(image, pixels=np.clip(scaled / (2 * self.reach) + 0.5, 0, 1))
 

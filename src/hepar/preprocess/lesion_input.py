@@ -15,7 +15,7 @@ from hepar.preprocess.demands import liver_of
 from hepar.preprocess.parenchyma import PICTURE_MM
 from hepar.preprocess.recipe import STEPS
 
-__all__ = ["LesionInput"]
+__all__ = ["LesionInput", "shrink_inside"]
 
 _DEEPEST_CM = 4.0
 
@@ -56,10 +56,10 @@ class LesionInput:
         window = (top, left, round(tall), round(wide))
         level, spread = image.parenchyma or _own(image.pixels[liver])
         grey = (image.pixels.astype(np.float32) - level) / spread
-        cut = _cut(np.where(liver, np.clip(grey, -self.reach, self.reach), 0), window)
-        share = self._shrink(_cut(liver.astype(np.float32), window))
+        grey = np.where(liver, np.clip(grey, -self.reach, self.reach), 0)
+        value, share = shrink_inside(grey, liver, window, self.size)
         inside = (share > 0.5).astype(np.uint8)
-        relative = self._shrink(cut) / np.maximum(share, 1e-3) * inside
+        relative = value / np.maximum(share, 1e-3) * inside
         depth = cv2.distanceTransform(inside, cv2.DIST_L2, 3) * np.float32(self.mm / 10)
         pixels = np.stack([relative, inside, np.minimum(depth, _DEEPEST_CM)], axis=-1)
         mask = None
@@ -77,9 +77,24 @@ class LesionInput:
             window=window,
         )
 
-    def _shrink(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        how = cv2.INTER_AREA if max(image.shape) > self.size else cv2.INTER_LINEAR
-        return np.asarray(cv2.resize(image, (self.size, self.size), interpolation=how), np.float32)
+
+def shrink_inside(
+    values: NDArray[Any], liver: NDArray[np.bool_], window: tuple[int, int, int, int], size: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return values and the share of liver, both (size, size), in a window of a slice.
+
+    Args:
+        values: (y, x), 0 outside the liver.
+        liver: (y, x).
+        window: (top, left, height, width), which may reach beyond the slice.
+        size: side to resample to.
+    """
+
+    def shrink(image: NDArray[Any]) -> NDArray[np.float32]:
+        how = cv2.INTER_AREA if max(image.shape) > size else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(image, (size, size), interpolation=how), np.float32)
+
+    return shrink(_cut(values, window)), shrink(_cut(liver.astype(np.float32), window))
 
 
 def _own(values: NDArray[np.float32]) -> tuple[float, float]:

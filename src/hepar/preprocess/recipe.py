@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -58,6 +58,23 @@ class Recipe:
         return any(getattr(type(step), "needs_parenchyma", False) for step in self.steps)
 
     @property
+    def needs_series(self) -> bool:
+        """True where a sample is a whole series, and its one step makes a grid of it."""
+        return any(getattr(type(step), "needs_series", False) for step in self.steps)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of network input: (3, size, size), or (1, planes, size, size) of a series."""
+        depth = max((getattr(step, "depth", 0) for step in self.steps), default=0)
+        return (1, depth, self.size, self.size) if depth else (3, self.size, self.size)
+
+    @property
+    def beside_mm(self) -> float:
+        """How far away the slices lie that a step sees beside its own; 0 where none does."""
+        asked = [step for step in self.steps if getattr(type(step), "needs_beside", False)]
+        return max((float(getattr(step, "mm", 0)) for step in asked), default=0.0)
+
+    @property
     def size(self) -> int:
         """Side in pixels of the square network input; 0 where no step resizes."""
         return max((getattr(step, "size", 0) for step in self.steps), default=0)
@@ -108,6 +125,24 @@ class Recipe:
                 f"{pixels.shape} {pixels.dtype}. End it with 'channels' and 'standardise'."
             )
         return image
+
+    def stack(
+        self, read: Callable[[int], Slice], heights: Sequence[float]
+    ) -> NDArray[np.float32] | None:
+        """Return network input (1, planes, size, size) of a series; None where it shows no liver.
+
+        Args:
+            read: returns a slice by its place in `heights`.
+            heights: of the slices in mm, ascending.
+
+        Raises:
+            RecipeError: the recipe does not take series, or a parameter makes no sense.
+        """
+        make = getattr(self.steps[0], "grid", None)
+        if make is None or len(self.steps) > 1:
+            raise RecipeError(f"recipe {self.name!r}: expected one step that takes a series.")
+        grid: NDArray[np.float32] | None = make(read, heights)
+        return grid
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as JSON-able values; `recipe_from_json` gives an equal recipe back."""

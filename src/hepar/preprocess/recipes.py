@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hepar.data import Manifest
+from hepar.data import Manifest, find_beside, stack_series
 from hepar.data.study import Kind
 from hepar.errors import RecipeError
 from hepar.preprocess.geometry import BodyCrop, LiverCrop, Resize
@@ -24,12 +24,15 @@ from hepar.preprocess.intensity import (
 )
 from hepar.preprocess.lesion_input import LesionInput
 from hepar.preprocess.recipe import RECIPES, Recipe, Step
+from hepar.preprocess.slab import LiverSlab, Slab
 from hepar.preprocess.stain import RgbScale, StainNormalise
+from hepar.preprocess.volume_input import VolumeInput
+from hepar.progress import LOG
 
 __all__ = ["NetworkInput", "make_recipe", "segmenter_recipe"]
 
 _FIELD_MM = 288.0
-"""Side of what a lesion finder sees: the largest livers are some 250 mm wide."""
+"""Side of what lesion finders and volumes see: the largest livers are some 250 mm wide."""
 
 
 _BY_KIND: dict[Kind, str] = {"hu": "ct", "picture": "picture", "rgb": "histology"}
@@ -73,11 +76,41 @@ def _liver(kind: Kind, network: NetworkInput) -> tuple[Step, ...]:
     )
 
 
+_BESIDE_MM = 5.0
+"""From a slice to those beside it in a slab: what CT is commonly read at."""
+
+
+@RECIPES.add("slab")
+def _slab(kind: Kind, network: NetworkInput) -> tuple[Step, ...]:
+    """As liver, with the slices 5 mm below and above in the first and last channel (2.5D)."""
+    del kind
+    smooth = 3.0 * network.size / 224
+    return (LiverSlab(_BESIDE_MM, network.size, 3.0, 0.02, smooth), network.standardise)
+
+
+@RECIPES.add("slab_whole")
+def _slab_whole(kind: Kind, network: NetworkInput) -> tuple[Step, ...]:
+    """The whole slice, with those 5 mm below and above in the first and last channel (2.5D)."""
+    resize, last = Resize(network.size), network.standardise
+    if kind == "picture":
+        return (Slab(_BESIDE_MM, fill=0), PictureScale(), resize, last)
+    body = BodyCrop(threshold=-300, margin=0.02)
+    return (body, Slab(_BESIDE_MM, fill=-1024), HuWindow(level=40, width=400), resize, last)
+
+
 @RECIPES.add("lesion")
 def _lesion(kind: Kind, network: NetworkInput) -> tuple[Step, ...]:
     """What lesion finders see: the liver in mm, in spreads of this patient's own liver."""
     del kind
     return (LesionInput(network.size, mm=_FIELD_MM / network.size, reach=6.0),)
+
+
+@RECIPES.add("volume")
+def _volume(kind: Kind, network: NetworkInput) -> tuple[Step, ...]:
+    """The liver of a whole series in mm, in spreads of its own liver: for networks of volumes."""
+    del kind
+    mm = _FIELD_MM / network.size
+    return (VolumeInput(network.size, network.size // 3, mm, z_mm=2 * mm, reach=6.0),)
 
 
 @RECIPES.add("paper")
@@ -162,7 +195,7 @@ def make_recipe(
 
     Raises:
         RecipeError: the cohort mixes HU and pictures and the recipe cannot take both, or the
-            recipe needs a mask that samples lack.
+            recipe needs a mask that samples lack, or slices beside slices where there are none.
         RegistryError: the name is unknown.
     """
     kinds = sorted({sample.kind for sample in manifest.samples})
@@ -170,7 +203,7 @@ def make_recipe(
         known = outlined or (manifest.has_masks and not manifest.lesions_alone)
         name = "liver" if known else _BY_KIND[kinds[0]] if len(kinds) == 1 else "picture"
     build = RECIPES.get(name)
-    if len(kinds) > 1 and name not in {"liver", "lesion"}:
+    if len(kinds) > 1 and name not in {"liver", "slab", "lesion", "volume"}:
         raise RecipeError(
             f"recipe {name!r}: expected HU or pictures, got a cohort of both. "
             "Split the source, or give masks and use recipe 'liver'."
@@ -189,4 +222,48 @@ def make_recipe(
             f"recipe {name!r}: expected masks that show the liver, got lesions alone. Say which "
             "value is liver with ingest.mask_values, or use recipe 'ct' or 'picture'."
         )
+    if recipe.beside_mm:
+        _check_neighbours(recipe, manifest)
+    if recipe.needs_series:
+        _check_series(recipe, manifest)
     return recipe
+
+
+def _check_series(recipe: Recipe, manifest: Manifest) -> None:
+    """Refuse volumes of slices whose distance is unknown, and of a cohort of lone slices."""
+    bare = [sample.sample_id for sample in manifest.samples if not sample.spacing_mm]
+    if bare:
+        raise RecipeError(
+            f"recipe {recipe.name!r}: expected a spacing in mm for every slice, got {len(bare)} "
+            f"without (first: {bare[0]}). Ingest DICOM or NIfTI, or use --level slab or mil."
+        )
+    stacked = stack_series(manifest)
+    lone = sum(len(sample.slices) == 1 for sample in stacked.samples)
+    if lone == len(stacked):
+        raise RecipeError(
+            f"recipe {recipe.name!r}: expected series of several slices, got {lone} series of one "
+            "slice each. Tell series by the column series_id, or use --level slice."
+        )
+    if lone:
+        LOG.warning(
+            "%d of %d series have one slice: a volume of them says little", lone, len(stacked)
+        )
+
+
+def _check_neighbours(recipe: Recipe, manifest: Manifest) -> None:
+    """Refuse slabs of a cohort in which no slice lies beside another; say where some do not."""
+    pairs = find_beside(manifest, recipe.beside_mm)
+    lone = sum(pair == (i, i) for i, pair in enumerate(pairs))
+    if lone == len(pairs):
+        raise RecipeError(
+            f"recipe {recipe.name!r}: expected series of several slices, got {lone} slices none of "
+            "which lies beside another. Tell series and order by the columns series_id and "
+            "slice_index, or use --level slice."
+        )
+    if lone:
+        LOG.warning(
+            "%d of %d slices have none beside them and are shown three times; the columns "
+            "series_id and slice_index tell what lies beside what",
+            lone,
+            len(pairs),
+        )
