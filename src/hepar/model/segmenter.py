@@ -156,7 +156,8 @@ class Outlines:
         self._logits: dict[str, NDArray[np.float16]] = {}
         self._series: dict[tuple[str, str], list[Sample]] = {}
         for sample in manifest.samples:
-            self._series.setdefault(_series_of(sample), []).append(sample)
+            for one in sample.slices or (sample,):
+                self._series.setdefault(_series_of(one), []).append(one)
 
     def __call__(self, sample: Sample, shape: tuple[int, int]) -> NDArray[np.uint8]:
         """Return the outline (y, x) of a sample, 0 and LIVER.
@@ -175,8 +176,9 @@ class Outlines:
             return self._logits[sample.sample_id].astype(np.float32)
 
     def key(self, sample: Sample) -> str:
-        """Return the SHA-256 of a sample's outline."""
-        return digest(self.segmenter.key, self.logits(sample).tobytes().hex())
+        """Return the SHA-256 of a sample's outline, or of those of its slices."""
+        own = [self.logits(one).tobytes().hex() for one in sample.slices or (sample,)]
+        return digest(self.segmenter.key, own)
 
     def _outline(self, samples: Sequence[Sample]) -> None:
         network = self._network(samples[0].patient_id)
