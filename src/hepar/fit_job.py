@@ -398,8 +398,7 @@ def _fit_lesions(job: Job) -> tuple[Any, tuple[Any, ...], Any, tuple[FoldModel, 
     unseen = job.reader(planned.recipe, unseen=True)
     found = fit_finder(part, reader, job.cohort.split, manifest.labels, configs, unseen)
     _refuse_empty(reader)
-    predictions = _without_answer(job, found.predictions, unseen.empty)
-    return predictions, (found.part,), found.head, found.folds
+    return found.predictions, (found.part,), found.head, found.folds
 
 
 def _train(job: Job) -> tuple[Any, tuple[Any, ...], Any, tuple[FoldModel, ...]]:

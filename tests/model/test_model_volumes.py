@@ -68,7 +68,7 @@ def test_a_series_is_one_answer_and_one_without_liver_is_left_out(cohort, predic
     answer = predictor.predict(cohort, gate=False)
     assert answer.patients.patient_id.tolist() == ["a", "b"]
     assert len(answer.slices) == 2
-    assert [finding.code for finding in answer.findings] == ["no-liver"]
+    assert [finding.code for finding in answer.findings] == ["no-liver", "no-answer"]
 
 
 def test_a_series_is_answered_alike_in_any_company_and_order_of_slices(cohort, predictor):

@@ -71,7 +71,7 @@ def fit_finder(
     split: Split,
     labels: LabelSet,
     configs: tuple[HeadConfig, BackboneConfig],
-    unseen: InputReader,
+    unseen: InputReader | None = None,
 ) -> Found:
     """Teach a finder per fold and one on all train patients, and predict every sample once.
 
@@ -86,13 +86,14 @@ def fit_finder(
         split: places every patient.
         labels: the label set.
         configs: of the head, and of reading and running.
-        unseen: of the cohort as new patients are seen, to predict from.
+        unseen: of the cohort as new patients are seen, to predict from; None for the same. A slice
+            in which it finds no liver has no lesion either.
 
     Raises:
         FitError: masks show no lesions, or lesions of more than four labels.
     """
     cohort = _read(part, reader, labels, configs[1])
-    return _Folds(part, cohort, split, labels, configs, unseen).run()
+    return _Folds(part, cohort, split, labels, configs, unseen or reader).run()
 
 
 @dataclass(frozen=True, eq=False)
