@@ -212,7 +212,7 @@ def test_the_segmenter_is_trained_and_run_as_one_network():
     graph = read_graph("liver_unet")
     arrays = untrained_arrays(graph)
     tail = Tail(cut_graph(graph, ()), arrays, output="logits")
-    batch = images(96)
+    batch = images("efficientnet_lite0", 96)
     with torch.inference_mode():
         trained = tail(torch.from_numpy(batch), training=False).numpy()
     run = Network(graph, arrays).value("logits", batch)

@@ -87,7 +87,7 @@ def test_bad_input_is_one_line():
             features[few], codes[few], [patients[i] for i in few], LABELS, HeadConfig(kind="svm")
         )
     with pytest.raises(
-        FitError, match=r"expected linear, svm, svm-rbf .* got 'svm_rbf'. Did you mean 'svm-rbf'"
+        FitError, match=r"expected linear, svm, svm-rbf, .* got 'svm_rbf'. Did you mean 'svm-rbf'"
     ):
         fit_head(features, codes, patients, LABELS, HeadConfig(kind="svm_rbf"))
 

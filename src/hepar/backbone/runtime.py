@@ -88,8 +88,15 @@ class Network:
                 f"{images.shape} {images.dtype}. End the recipe with 'channels' and 'standardise', "
                 "or use the recipe of the network's level."
             )
+        # Volumes one by one: ONNX Runtime sums a batch of them in another order than one alone.
+        alone = images.ndim == 5 and len(images) > 1
+        batches = [images[i : i + 1] for i in range(len(images))] if alone else [images]
         try:
-            return list(self._session.run(outputs, {"image": np.ascontiguousarray(images)}))
+            ran = [
+                self._session.run(outputs, {"image": np.ascontiguousarray(batch)})
+                for batch in batches
+            ]
+            return [np.concatenate(own) if alone else own[0] for own in zip(*ran, strict=True)]
         except Exception as error:
             raise BackboneError(
                 f"network: expected images large enough for it, got {images.shape[2:]}: {error}"
