@@ -19,16 +19,19 @@ __all__ = ["search_model"]
 
 _FALSE = (1.0, 3.0, 8.0)
 _LEAST_MM = (0.0, 10.0)
+_MARKED = 1.0
+"""False places a patient, at most, in what the bundle marks as lesions."""
 
 
 def search_model(job: Job) -> None:
-    """Write `lesions.json`, where a finder was taught by lesion masks."""
+    """Write `lesions.json` and what the bundle marks, where a finder was taught by lesion masks."""
     path = job.ledger.folder / "lesions.json"
     if not job.finds:
         path.unlink(missing_ok=True)
         return
     inputs = [job.inputs(), hash_files(job.ledger, "folds.safetensors")]
-    job.ledger.stage("lesions", inputs, ["lesions.json"], lambda: _work(job))
+    outputs = ["lesions.json", "bundle/lesions.json"]
+    job.ledger.stage("lesions", inputs, outputs, lambda: _work(job))
 
 
 def _work(job: Job) -> None:

@@ -63,7 +63,7 @@ def outline_files(
         masks = _pretrained(manifest, speed)
     else:
         outlines, part = _open(model, manifest, speed)
-        masks = _lesions(outlines, part, speed) if part else _livers(outlines)
+        masks = _lesions(outlines, *part, speed) if part else _livers(outlines)
     if kind == "png":
         _write_pictures(out, manifest, masks)
     else:
@@ -88,8 +88,10 @@ def outline_files(
     return rows
 
 
-def _open(model: Path, manifest: Manifest, config: BackboneConfig) -> tuple[Outlines, Any]:
-    """Return outlines of the data, and the part of a bundle that finds lesions, or None."""
+def _open(
+    model: Path, manifest: Manifest, config: BackboneConfig
+) -> tuple[Outlines, tuple[Any, float] | None]:
+    """Return outlines of the data; and what finds lesions in a bundle and from when, or None."""
     from hepar.model import Outlines, Segmenter, read_bundle, read_segmenter
 
     if not (model / "bundle.json").is_file():
@@ -102,7 +104,8 @@ def _open(model: Path, manifest: Manifest, config: BackboneConfig) -> tuple[Outl
         )
     finders = (part for part in bundle.parts if part.backbone["name"] == "lesion_finder")
     outlines = Outlines(manifest, Segmenter(bundle.segmenter), config.threads)
-    return outlines, next(finders, None)
+    found = [(part, bundle.least_lesion) for part in finders]
+    return outlines, found[0] if found else None
 
 
 def _pretrained(manifest: Manifest, config: BackboneConfig) -> list[Mask]:
@@ -132,7 +135,7 @@ def _livers(outlines: Outlines) -> list[Mask]:
     return masks
 
 
-def _lesions(outlines: Outlines, part: Any, config: BackboneConfig) -> list[Mask]:
+def _lesions(outlines: Outlines, part: Any, least: float, config: BackboneConfig) -> list[Mask]:
     from hepar.backbone import Network
     from hepar.model import InputReader, find_lesions, is_stack
     from hepar.segment import by_series
@@ -144,7 +147,8 @@ def _lesions(outlines: Outlines, part: Any, config: BackboneConfig) -> list[Mask
     place = {sample.sample_id: i for i, sample in enumerate(manifest.samples)}
     for samples in track(by_series(manifest), "lesions"):
         rows = [place[sample.sample_id] for sample in samples]
-        found = find_lesions(network, reader, rows, config, stacked=is_stack(samples))
+        stacked = is_stack(samples)
+        found = find_lesions(network, reader, rows, config, stacked=stacked, least=least)
         for z, row in enumerate(rows):
             inside = masks[row] > 0
             masks[row] = np.where(inside & found.lesions(z), LESION, masks[row]).astype(np.uint8)

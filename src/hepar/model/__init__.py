@@ -9,6 +9,7 @@ from hepar.model.bundle import (
     write_decision,
     write_gate,
     write_known,
+    write_least_lesion,
     write_map_scale,
 )
 from hepar.model.decision import Decision, PatientAnswer, write_answers
@@ -95,6 +96,7 @@ __all__ = [
     "write_folds",
     "write_gate",
     "write_known",
+    "write_least_lesion",
     "write_map_scale",
     "write_segmenter",
 ]

@@ -33,6 +33,7 @@ __all__ = [
     "write_decision",
     "write_gate",
     "write_known",
+    "write_least_lesion",
     "write_map_scale",
     "write_part",
 ]
@@ -40,6 +41,7 @@ __all__ = [
 _GATE = ("gate.json", "gate.safetensors")
 _MAPS = ("maps.json",)
 _KNOWN = ("known.json", "known.safetensors")
+_LESIONS = ("lesions.json",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +78,7 @@ class Bundle:
         gate: refuses what the model was not made for; None for none.
         map_scale: log-odds that heat maps show in full colour; None where none was learned.
         map_verdict: whether maps of left-out patients found lesions, and whether that is a warning.
+        least_lesion: highest likelihood that a place must reach to be marked as a lesion.
         known: slices that it learned from, as features; None where none are kept.
         centre: features are less their mean over each patient's own slices.
         beside: share of each neighbouring slice in a slice's features.
@@ -95,6 +98,7 @@ class Bundle:
     map_scale: float | None = None
     map_verdict: tuple[str, bool] = ("", False)
     known: Known | None = None
+    least_lesion: float = 0.0
     centre: bool = False
     beside: float = 0.0
     segmenter: Part | None = None
@@ -251,6 +255,23 @@ def write_map_scale(
     write_artefact(path, "maps", content, provenance)
 
 
+def write_least_lesion(folder: Path, least: float | None, provenance: Mapping[str, Any]) -> None:
+    """Write which places a bundle marks as lesions; None takes that away.
+
+    Args:
+        folder: that holds `bundle.json`.
+        least: highest likelihood that a place must reach, 0 to 1.
+        provenance: from `hepar.provenance.stamp`.
+    """
+    path = folder / _LESIONS[0]
+    path.unlink(missing_ok=True)
+    if least is None:
+        return
+    content = {"least": least, "bundle_sha256": sha256_file(folder / "bundle.json")}
+    content["seal"] = seal({**content, "provenance": dict(provenance)})
+    write_artefact(path, "lesions", content, provenance)
+
+
 def write_known(folder: Path, known: Known | None, provenance: Mapping[str, Any]) -> None:
     """Write slices that a bundle's model learned from; None takes them away.
 
@@ -282,6 +303,11 @@ def _read_maps(folder: Path) -> dict[str, Any]:
     document = _sealed(folder, "maps")
     verdict = (document.get("verdict", ""), document.get("warns", False))
     return {"map_scale": float(document["scale"]), "map_verdict": verdict}
+
+
+def _read_least_lesion(folder: Path) -> float:
+    there = (folder / _LESIONS[0]).is_file()
+    return float(_sealed(folder, "lesions")["least"]) if there else 0.0
 
 
 def _read_known(folder: Path) -> Known | None:
@@ -316,7 +342,9 @@ def _verified(folder: Path) -> dict[str, Any]:
     """Return bundle.json after checking the seal and the hash of every file it names."""
     document = read_sealed(folder / "bundle.json", "bundle")
     there = {path.name for path in folder.iterdir()}
-    later = [name for files in (_GATE, _MAPS, _KNOWN) if files[0] in there for name in files]
+    later = [
+        name for files in (_GATE, _MAPS, _KNOWN, _LESIONS) if files[0] in there for name in files
+    ]
     check_files(folder, document["files"], ["bundle.json", "decision.json", *later])
     return document
 
@@ -365,6 +393,7 @@ def read_bundle(folder: Path) -> Bundle:
             decision=decision_from_json(_sealed(folder, "decision")),
             gate=_read_gate(folder),
             known=_read_known(folder),
+            least_lesion=_read_least_lesion(folder),
             **_read_maps(folder),
         )
     except HeparError:

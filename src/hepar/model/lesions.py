@@ -60,6 +60,7 @@ def find_lesions(
     config: BackboneConfig,
     *,
     stacked: bool,
+    least: float = 0.0,
 ) -> LesionStack:
     """Return where a finder sees lesions.
 
@@ -69,6 +70,7 @@ def find_lesions(
         rows: positions in the reader's manifest, in the order of the slices.
         config: batch and workers.
         stacked: the slices lie next to one another, and are smoothed across, too.
+        least: highest likelihood that a place must reach; lesser places count for nothing.
     """
     from scipy import ndimage
 
@@ -88,7 +90,21 @@ def find_lesions(
     likely = [ndimage.gaussian_filter(one, [_SMOOTH_MM / mm for mm in coarse]) for one in likely]
     if stacked:
         likely = list(ndimage.gaussian_filter1d(np.stack(likely), _SMOOTH_SLICES, axis=0))
+    if least and stacked:
+        likely = list(_without_lesser(np.stack(likely), least))
+    elif least:
+        likely = [_without_lesser(one, least) for one in likely]
     return LesionStack(likely, drawn, coarse, tuple(shapes))
+
+
+def _without_lesser(likely: Floats, least: float) -> Floats:
+    """Return likelihoods where places that nowhere reach `least` are 0."""
+    from scipy import ndimage
+
+    regions, count = ndimage.label(likely > LIKELY, np.ones((3,) * likely.ndim))
+    peaks = ndimage.maximum(likely, regions, range(1, count + 1)) if count else []
+    kept = np.concatenate([[True], np.asarray(peaks) >= least])
+    return np.asarray(np.where(kept[regions], likely, 0), np.float32)
 
 
 def _found(
