@@ -36,7 +36,7 @@ def search_model(job: Job) -> None:
 
 def _work(job: Job) -> None:
     from hepar.evaluate import sensitivity_at
-    from hepar.model import LIKELY
+    from hepar.model import LIKELY, write_least_lesion
 
     searches = list(_searches(job))
     rows = []
@@ -69,12 +69,10 @@ def _work(job: Job) -> None:
         "patients": patients,
     }
     hashes = {"folds.safetensors": hash_files(job.ledger, "folds.safetensors")}
-    write_artefact(
-        job.ledger.folder / "lesions.json",
-        "lesions",
-        content,
-        stamp(job.ledger.command, inputs=hashes),
-    )
+    folder, provenance = job.ledger.folder, stamp(job.ledger.command, inputs=hashes)
+    write_artefact(folder / "lesions.json", "lesions", content, provenance)
+    marked = next(row for row in rows if row["false_a_patient"] == _MARKED)
+    write_least_lesion(folder / "bundle", marked["threshold"], provenance)
 
 
 def _searches(job: Job) -> Iterator[Search]:
