@@ -154,7 +154,8 @@ class HeadConfig:
             patient-grouped inner folds.
         inner_folds: number of inner folds.
         centre: features less their mean over each patient's own slices, in training and in service:
-            what a scanner adds to all of them is gone, and so is what a patient's slices share.
+            what a scanner adds to all of them is gone, and so is what a patient's slices share, a
+            label of the whole patient among it: for labels of slices.
         beside: share of each neighbouring slice of the series in a slice's features, 0 to 1/3.
         aggregate: how slices become a patient: "mean", "top" (mean of the top_k), "max", or
             "attention" (for a head of that kind).
