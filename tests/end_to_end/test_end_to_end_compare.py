@@ -82,6 +82,11 @@ def test_every_model_has_its_row_its_run_and_its_cost(compared):
     assert "from scratch" in (compared / "comparison.html").read_text()
 
 
+def test_a_browser_finds_no_fault_in_the_pages(compared, tmp_path, find_faults):
+    for page in (compared / "comparison.html", compared / "models/stacked/seed-0/report.html"):
+        assert find_faults(page, tmp_path)[0] == {}, page
+
+
 def test_all_models_were_predicted_on_the_same_folds(compared):
     tables = [read_predictions(path) for path in compared.glob("models/*/seed-0/predictions.csv")]
     assert len(tables) == 5

@@ -92,20 +92,38 @@ def series(hepar, run, out, *arguments):
     return done, json.loads((out / "explanations.json").read_text())
 
 
-def test_new_data_are_answered_as_predict_answers_and_drawn(cohort, hepar, run, tmp_path):
+@pytest.fixture(scope="module")
+def maps(cohort, hepar, run, tmp_path_factory):
+    """The page and the pictures of the same patients, come back as new ones."""
+    out = tmp_path_factory.mktemp("explained") / "maps"
+    return out, series(hepar, run, out, cohort / "nifti" / "index.csv")[1]
+
+
+def test_a_browser_finds_no_fault_in_the_pages_of_a_real_run(run, maps, tmp_path, find_faults):
+    shown = json.loads((run / "figures" / "samples.json").read_text())
+    faults, n_images = find_faults(run / "report.html", tmp_path)
+    assert faults == {}
+    assert n_images >= 2 * len(shown) > 0
+    out, found = maps
+    faults, n_images = find_faults(out / "index.html", tmp_path)
+    assert faults == {}
+    assert n_images >= sum(len(patient["slices"]) for patient in found["patients"])
+
+
+def test_new_data_are_answered_as_predict_answers_and_drawn(cohort, hepar, run, maps, tmp_path):
     source = cohort / "nifti" / "index.csv"
-    _, found = series(hepar, run, tmp_path / "maps", source)
+    out, found = maps
     hepar("predict", run / "bundle", source, "--out", tmp_path / "p.csv")
     for name in ("", "_patients", "_answers"):
-        ours = (tmp_path / "maps" / f"predictions{name}.csv").read_bytes()
+        ours = (out / f"predictions{name}.csv").read_bytes()
         assert ours == (tmp_path / f"p{name}.csv").read_bytes()
     assert found["absolute"]
-    page = (tmp_path / "maps" / "index.html").read_text()
+    page = (out / "index.html").read_text()
     for patient in found["patients"]:
         assert patient["map_label"] == patient["predicted"]
         assert len(patient["slices"]) == 4
         for one in patient["slices"]:
-            picture = cv2.imread(str(tmp_path / "maps" / one["file"]))
+            picture = cv2.imread(str(out / one["file"]))
             assert picture.shape == (256, 256, 3)
             coloured = (picture != picture[..., :1]).any(axis=2).mean()
             assert one["largest"] <= 0 or coloured > 0.001
@@ -113,17 +131,17 @@ def test_new_data_are_answered_as_predict_answers_and_drawn(cohort, hepar, run, 
     assert not re.search(r'(src|href)="(https?:)?//', page)
 
 
-def test_training_slices_are_most_like_themselves_and_have_no_names(cohort, hepar, run, tmp_path):
+def test_training_slices_are_most_like_themselves_and_have_no_names(run, maps):
     bundle, split = read_bundle(run / "bundle"), json.loads((run / "split.json").read_text())
     assert len(set(bundle.known.patients.tolist())) == len(split["assignments"])
-    _, found = series(hepar, run, tmp_path / "maps", cohort / "nifti" / "index.csv")
+    out, found = maps
     first = [
         {one["similar"][0]["training_patient"] for one in patient["slices"]}
         for patient in found["patients"]
     ]
     assert [len(numbers) for numbers in first] == [1] * 12
     assert len(set.union(*first)) == 12
-    page = (tmp_path / "maps" / "index.html").read_text()
+    page = (out / "index.html").read_text()
     assert "Of left-out patients in training, grad-cam: " in page
     assert "<br>like <bdi" in page
     kept = (run / "bundle" / "known.json").read_bytes()

@@ -291,20 +291,33 @@ def test_help_shows_the_life_of_a_model():
         assert f" {command} " in text
 
 
-@pytest.mark.real_ct
-def test_lits_gives_four_patients_left_out_in_turn(real_ct, tmp_path):
-    out = tmp_path / "lits"
+@pytest.fixture(scope="module")
+def lits(real_ct, tmp_path_factory):
+    """A run on slices of four patients of LiTS."""
+    out = tmp_path_factory.mktemp("runs") / "lits"
     hepar("run", real_ct / "lits_slices" / "index.csv", "--out", out, *FAST)
-    split = json.loads((out / "split.json").read_text())
+    return out
+
+
+@pytest.mark.real_ct
+def test_a_browser_finds_no_fault_in_the_report_of_lits(lits, tmp_path, find_faults):
+    faults, n_images = find_faults(lits / "report.html", tmp_path)
+    assert faults == {}
+    assert n_images > 0
+
+
+@pytest.mark.real_ct
+def test_lits_gives_four_patients_left_out_in_turn(real_ct, lits, tmp_path):
+    split = json.loads((lits / "split.json").read_text())
     assert split["folds"] == 4
     assert sorted(place["fold"] for place in split["assignments"].values()) == [0, 1, 2, 3]
     done = hepar(
-        "predict", out / "bundle", real_ct / "tcga_lihc_dicom", "--out", tmp_path / "t.csv"
+        "predict", lits / "bundle", real_ct / "tcga_lihc_dicom", "--out", tmp_path / "t.csv"
     )
     assert "TCGA-BC-A10X" in done.stdout
     order = [s.rpartition("/")[2] for s in read_predictions(tmp_path / "t.csv").sample_id]
     assert order != sorted(order)
-    volume = hepar("predict", out / "bundle", real_ct / "lits117_nifti", "--json")
+    volume = hepar("predict", lits / "bundle", real_ct / "lits117_nifti", "--json")
     assert json.loads(volume.stdout)["patients"][0]["predicted"] in {"tumour", "no_tumour"}
 
 
