@@ -66,7 +66,7 @@ def compare(source: Path, out: Path, plan: ComparePlan, command: str = "") -> Pa
     done: dict[str, list[Path]] = {}
     failed: list[str] = []
     for model in plan.models:
-        planned = parts.get(model.name, ())
+        planned = [parts.get(name, ()) for name in model.members or (model.name,)]
         seeds = plan.seeds if not model.members and needs_training(model.config) else (0,)
         try:
             done[model.name] = [_fit(model, planned, cohort, ledger, seed, done) for seed in seeds]
@@ -81,7 +81,7 @@ def compare(source: Path, out: Path, plan: ComparePlan, command: str = "") -> Pa
 
 def _fit(
     model: ModelPlan,
-    parts: tuple[PlannedPart, ...],
+    planned: Sequence[tuple[PlannedPart, ...]],
     cohort: Cohort,
     ledger: Ledger,
     seed: int,
@@ -105,9 +105,10 @@ def _fit(
         folders = [done[name][0] for name in model.members if name in done]
         if len(folders) < len(model.members):
             raise ConfigError(f"{model.name}: a member could not be fitted.")
-        fit_ensemble_model(cohort, folders, own, config, model.combine, cache=ledger.folder)
+        how = model.combine
+        fit_ensemble_model(cohort, folders, own, config, how, ledger.folder, planned)
     else:
-        fit_model(cohort, parts, own, config, cache=ledger.folder)
+        fit_model(cohort, planned[0], own, config, cache=ledger.folder)
     own.stage(
         "cost",
         [sha256_file(folder / "bundle" / "bundle.json")],

@@ -5,16 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hepar.cohort_job import Cohort
+from hepar.cohort_job import Cohort, PlannedPart
 from hepar.config import RunConfig
 from hepar.errors import FitError
-from hepar.fit_job import decide, guard
+from hepar.explain_job import explain_model
+from hepar.fit_job import Job, decide, guard
 from hepar.ledger import Ledger
 from hepar.main_job import evaluate_model, report_model, trust_model
 from hepar.preprocess import write_recipe
 from hepar.provenance import sha256_file, stamp
+
+if TYPE_CHECKING:
+    from hepar.model import Bundle, FoldModel, Part
 
 __all__ = ["fit_ensemble_model"]
 
@@ -26,6 +30,7 @@ def fit_ensemble_model(
     config: RunConfig,
     how: str,
     cache: Path,
+    planned: Sequence[tuple[PlannedPart, ...]] = (),
 ) -> Path:
     """Combine finished runs on one split.
 
@@ -36,6 +41,8 @@ def fit_ensemble_model(
         config: how slices become a patient, and how intervals are made.
         how: "vote" or "stack".
         cache: folder of features that models share.
+        planned: networks of each member. Maps are drawn where `explain.run` is on and every member
+            has some; without networks, none.
 
     Returns:
         The path of `report.html`.
@@ -46,21 +53,59 @@ def fit_ensemble_model(
     from hepar.model import read_bundle
 
     seals = [sha256_file(folder / "bundle" / "bundle.json") for folder in folders]
-    outputs = ["scores.csv", "bundle/bundle.json", "recipe.json"]
+    outputs = ["scores.csv", "folds.safetensors", "bundle/bundle.json", "recipe.json"]
     inputs = [how, seals]
     ledger.stage("fit", inputs, outputs, lambda: _fit(folders, ledger, config, how))
     decide(ledger, config)
     guard(cohort.manifest, cohort.split, ledger, config, cache)
     evaluate_model(ledger, config)
     trust_model(cohort.manifest, ledger, config)
-    parts = read_bundle(ledger.folder / "bundle").parts
-    return report_model(cohort, [dict(part.backbone) for part in parts], ledger, config)
+    bundle = read_bundle(ledger.folder / "bundle")
+    explain_model(_job(cohort, folders, ledger, config, cache, planned, bundle))
+    return report_model(cohort, [dict(part.backbone) for part in bundle.parts], ledger, config)
+
+
+def _job(
+    cohort: Cohort,
+    folders: Sequence[Path],
+    ledger: Ledger,
+    config: RunConfig,
+    cache: Path,
+    planned: Sequence[tuple[PlannedPart, ...]],
+    bundle: Bundle,
+) -> Job:
+    """Return the ensemble as a model whose maps can be drawn, where its members' were."""
+    from hepar.model import read_bundle
+
+    explained = config.explain.run and bool(planned) and all(planned)
+    explained &= all((folder / "explanations.json").is_file() for folder in folders)
+    own = [part for folder in folders for part in read_bundle(folder / "bundle").parts]
+    plans = [plan for plans in planned for plan in plans]
+    parts = tuple(
+        next(plan for part, plan in zip(own, plans, strict=True) if _same(part, wanted))
+        for wanted in (bundle.parts if explained else ())
+    )
+    head = dataclasses.replace(
+        config.head, views=bundle.views, centre=bundle.centre, beside=bundle.beside
+    )
+    explain = dataclasses.replace(config.explain, run=explained)
+    return Job(
+        cohort, parts, ledger, dataclasses.replace(config, head=head, explain=explain), cache
+    )
 
 
 def _fit(folders: Sequence[Path], ledger: Ledger, config: RunConfig, how: str) -> None:
     from hepar.evaluate import read_predictions, write_predictions
     from hepar.fit import fit_ensemble
-    from hepar.model import Decision, Member, Part, read_bundle, write_bundle
+    from hepar.model import (
+        Decision,
+        FoldModel,
+        Member,
+        read_bundle,
+        read_folds,
+        write_bundle,
+        write_folds,
+    )
 
     bundles = [read_bundle(folder / "bundle") for folder in folders]
     views = {bundle.views for bundle in bundles}
@@ -87,9 +132,17 @@ def _fit(folders: Sequence[Path], ledger: Ledger, config: RunConfig, how: str) -
         )
     parts: list[Part] = []
     members = [Member(_columns(bundle.parts, parts), bundle.head) for bundle in bundles]
+    labels = bundles[0].labels
     tables = [read_predictions(folder / "scores.csv") for folder in folders]
-    result = fit_ensemble(how, tables, members, bundles[0].labels)
+    models = [read_folds(folder / "folds.safetensors", labels) for folder in folders]
+    of_folds = [
+        [Member(member.columns, one.head) for member, one in zip(members, own, strict=True)]
+        for own in zip(*models, strict=True)
+    ]
+    result = fit_ensemble(how, tables, members, labels, of_folds)
     folder = ledger.folder
+    weights = [_weights(own, bundles, parts) for own in zip(*models, strict=True)]
+    write_folds(folder / "folds.safetensors", list(map(FoldModel, result.fold_heads, weights)))
     inputs = {str(i): sha256_file(f / "bundle" / "bundle.json") for i, f in enumerate(folders)}
     provenance = stamp(ledger.command, seed=config.split.seed, inputs=inputs)
     write_predictions(folder / "scores.csv", result.predictions, provenance)
@@ -105,6 +158,18 @@ def _fit(folders: Sequence[Path], ledger: Ledger, config: RunConfig, how: str) -
     )
     write_bundle(folder / "bundle", bundle)
     write_recipe(folder / "recipe.json", parts[0].recipe, provenance)
+
+
+def _weights(
+    fold: Sequence[FoldModel], bundles: Sequence[Bundle], parts: Sequence[Part]
+) -> dict[str, Any]:
+    """Return what the members' networks have of their own in a fold, numbered by the part."""
+    found: dict[str, Any] = {}
+    for model, bundle in zip(fold, bundles, strict=True):
+        for i, own in enumerate(bundle.parts):
+            at = next(at for at, part in enumerate(parts) if _same(part, own))
+            found |= {f"{at}:{name}": array for name, array in model.of_part(i).items()}
+    return found
 
 
 def _columns(own: Sequence[Any], parts: list[Any]) -> tuple[tuple[int, int], ...]:

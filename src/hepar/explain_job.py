@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -128,10 +128,15 @@ class _Cohort:
             for part in self.bundle.parts
         ]
 
+    @property
+    def trained(self) -> bool:
+        """Whether features are another network's in every fold."""
+        return self.job.trains or self.job.finds or any(fold.weights for fold in self.folds)
+
     @cached_property
     def networks(self) -> tuple[Network, ...]:
         """The bundle's own: the folds', too, where nothing of them is trained."""
-        return self._networks({})
+        return self._networks(None)
 
     @cached_property
     def untrained(self) -> tuple[Network, ...]:
@@ -142,12 +147,13 @@ class _Cohort:
         graphs = [part.graph for part in self.bundle.parts]
         return tuple(Network(graph, untrained_arrays(graph), threads) for graph in graphs)
 
-    def _networks(self, trained: Mapping[str, Any]) -> tuple[Network, ...]:
+    def _networks(self, fold: FoldModel | None) -> tuple[Network, ...]:
         from hepar.backbone import Network
 
         threads = self.job.config.backbone.threads
         return tuple(
-            Network(part.graph, {**part.weights, **trained}, threads) for part in self.bundle.parts
+            Network(part.graph, {**part.weights, **(fold.of_part(i) if fold else {})}, threads)
+            for i, part in enumerate(self.bundle.parts)
         )
 
     def by_model(self, rows: Sequence[int]) -> Iterator[tuple[Model, list[int]]]:
@@ -163,9 +169,9 @@ class _Cohort:
             if fold < 0:
                 yield Model(self.networks, self.bundle.head), own
                 continue
-            trained = self.folds[fold].weights
-            networks = self._networks(trained) if trained else self.networks
-            yield Model(networks, self.folds[fold].head), own
+            model = self.folds[fold]
+            networks = self._networks(model) if model.weights else self.networks
+            yield Model(networks, model.head), own
 
     def look(self, model: Model, rows: Sequence[int], method: str = "") -> Iterator[Look]:
         """Yield slices with maps."""
@@ -298,7 +304,7 @@ def _similar(cohort: _Cohort, rows: Sequence[int]) -> dict[str, list[dict[str, A
     from hepar.explain import nearest_patients
 
     job = cohort.job
-    if job.trains or job.finds:
+    if cohort.trained:
         return {}
     samples = job.cohort.manifest.samples
     weights = [part.weights for part in job.parts]
@@ -322,7 +328,7 @@ def _known(cohort: _Cohort) -> Known:
     job, samples = cohort.job, cohort.job.cohort.manifest.samples
     rows = [i for i in cohort.evenly(job.config.explain.known, "trained") if samples[i].label]
     some = dataclasses.replace(job.cohort.manifest, samples=tuple(samples[i] for i in rows))
-    if job.trains or job.finds:
+    if cohort.trained:
         parts = zip(cohort.networks, cohort.bundle.parts, strict=True)
         own = [
             compute_features(n, job.reader(p.recipe, some), job.config.backbone) for n, p in parts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +14,12 @@ import time
 import numpy as np
 import pytest
 
+from hepar.backbone import Network
 from hepar.compare_plan import read_plan
+from hepar.data import read_manifest
 from hepar.errors import ConfigError, HeparError
 from hepar.evaluate import read_predictions
+from hepar.model import InputReader, read_bundle, read_folds
 
 HEPAR = [sys.executable, "-m", "hepar.cli"]
 FAST = ["--folds", "3", "--set", "recipe.size=64", "--set", "evaluate.resamples=200"]
@@ -35,7 +39,7 @@ augment.views = 1
 [models.both]
 members = ["lite", "svm"]
 [models.stacked]
-members = ["lite", "svm"]
+members = ["lite", "svm", "from scratch"]
 combine = "stack"
 """
 
@@ -113,10 +117,42 @@ def test_an_ensembles_bundle_says_what_its_members_say_together(cohort, hepar, c
         answers.append(read_predictions(out).probabilities)
     parts = json.loads((bundle / "bundle.json").read_text())["parts"]
     assert len(parts) == 1  # both members look at the same features
-    from hepar.model import read_bundle
-
     head = read_bundle(bundle).head
     np.testing.assert_allclose(answers[2], head.combine(np.stack(answers[:2])), atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["both", "stacked"])
+def test_an_ensembles_folds_answered_for_the_patients_they_never_saw(compared, name):
+    folder = compared / "models" / name / "seed-0"
+    bundle, manifest = read_bundle(folder / "bundle"), read_manifest(compared / "manifest.csv")
+    folds = read_folds(folder / "folds.safetensors", bundle.labels)
+    scores = read_predictions(folder / "scores.csv")
+    assert scores.sample_id.tolist() == [sample.sample_id for sample in manifest.samples]
+    assert len(folds) == 3
+    for number, fold in enumerate(folds):
+        rows = np.flatnonzero(scores.fold == str(number))[:4].tolist()
+        features = [
+            Network(part.graph, {**part.weights, **fold.of_part(i)}, 1).features(
+                np.stack(InputReader(manifest, part.recipe)(rows))
+            )
+            for i, part in enumerate(bundle.parts)
+        ]
+        found = fold.head.probabilities(np.concatenate(features, axis=1))
+        np.testing.assert_allclose(found, scores.probabilities[rows], atol=1e-4)
+
+
+def test_ensembles_of_explained_models_are_explained(cohort, hepar, compared, tmp_path):
+    shutil.copytree(compared, tmp_path / "all")
+    explained = "[base.explain]\nrun = true\nslices = 6\nchecked = 0\n[base.finetune]"
+    (tmp_path / "plan.toml").write_text(PLAN.replace("[base.finetune]", explained))
+    done = hepar(*arguments(cohort, tmp_path / "plan.toml", tmp_path / "all"))
+    assert "fit       kept from before" in done.stderr
+    for name, similar in (("both", 3), ("stacked", 0)):
+        folder = tmp_path / "all" / "models" / name / "seed-0"
+        document = json.loads((folder / "explanations.json").read_text())
+        assert {len(one["similar"]) for one in document["maps"]} == {similar}
+        assert read_bundle(folder / "bundle").map_scale == document["scale"] > 0
+        assert "Whether the heat maps may be believed" in (folder / "report.html").read_text()
 
 
 def test_a_killed_comparison_ends_with_the_same_numbers(cohort, plan, compared, tmp_path):

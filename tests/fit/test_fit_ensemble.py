@@ -65,6 +65,22 @@ def test_a_fold_is_combined_by_what_the_others_taught(how):
 
 
 @pytest.mark.parametrize("how", ["vote", "stack"])
+def test_the_head_of_a_fold_combines_the_members_of_that_fold_as_its_rows_were(how):
+    names = sorted({*TABLES[0].fold} - {""}, key=int)
+    of_folds = [(member(2), member(0)) for _ in names]
+    result = fit_ensemble(how, TABLES, MEMBERS, LABELS, of_folds)
+    each = np.stack([t.probabilities for t in TABLES])
+    assert len(result.fold_heads) == len(names) > 1
+    for name, head, own in zip(names, result.fold_heads, of_folds, strict=True):
+        assert head.members == own
+        rows = TABLES[0].fold == name
+        np.testing.assert_array_equal(
+            result.predictions.probabilities[rows], head.combine(each[:, rows])
+        )
+    assert result.head.members == MEMBERS
+
+
+@pytest.mark.parametrize("how", ["vote", "stack"])
 def test_test_rows_are_combined_by_the_shipped_head_and_teach_nothing(how):
     result = fit_ensemble(how, TABLES, MEMBERS, LABELS)
     is_test = TABLES[0].partition == "test"

@@ -39,3 +39,11 @@ def test_what_is_no_such_file_is_one_line(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(BundleError, match=r"expected the models of the folds.*Fit the model again"):
         read_folds(path, LABELS)
+
+
+def test_arrays_of_several_networks_are_told_apart_and_of_one_they_keep_their_names():
+    one, two = np.zeros(1), np.ones(1)
+    fold = FoldModel(head(0), {"onnx::w": one, "2:onnx::w": two, "0:b": two})
+    assert fold.of_part(0) == {"onnx::w": one, "b": two}
+    assert fold.of_part(1) == {}
+    assert fold.of_part(2) == {"onnx::w": two}

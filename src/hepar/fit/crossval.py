@@ -29,7 +29,7 @@ class CrossValidation:
         predictions: a row per sample; train rows by a head that never saw the patient, test rows by
             the final head.
         head: fitted on every train patient; the one that ships.
-        fold_heads: of the folds, in their order; none of an ensemble.
+        fold_heads: of the folds, in their order.
     """
 
     predictions: Predictions

@@ -24,7 +24,11 @@ _STACK_PENALTIES = (1.0, 10.0, 100.0, 1000.0)
 
 
 def fit_ensemble(
-    how: str, predictions: Sequence[Predictions], members: Sequence[Member], labels: LabelSet
+    how: str,
+    predictions: Sequence[Predictions],
+    members: Sequence[Member],
+    labels: LabelSet,
+    of_folds: Sequence[Sequence[Member]] = (),
 ) -> CrossValidation:
     """Combine models that were cross-validated on one split.
 
@@ -37,9 +41,10 @@ def fit_ensemble(
         predictions: of each member, of the same samples, with their folds.
         members: the shipped heads, in the same order.
         labels: the label set.
+        of_folds: the members of folds 0, 1, ..., to be combined, too; empty for no fold's head.
 
     Returns:
-        Predictions in the order of the first member's, and the combined head.
+        Predictions in the order of the first member's, and the combined heads.
 
     Raises:
         FitError: there is no such way, the members were not predicted on the same samples, folds
@@ -59,11 +64,12 @@ def fit_ensemble(
         _check_alike(first, table, labels)
     each = np.stack([table.probabilities for table in predictions])
     known = np.flatnonzero((first.partition == "train") & (first.reference != ""))
-    probabilities = np.zeros(each.shape[1:])
+    probabilities, heads = np.zeros(each.shape[1:]), {}
     for fold in np.unique(first.fold[first.fold != ""]):
         learn = known[first.fold[known] != fold]
         rows = np.flatnonzero(first.fold == fold)
-        head = _combiner(how, each, first, learn, members, labels)
+        own = of_folds[int(fold)] if of_folds else members
+        heads[str(fold)] = head = _combiner(how, each, first, learn, own, labels)
         probabilities[rows] = head.combine(each[:, rows])
     final = _combiner(how, each, first, known, members, labels)
     rest = np.flatnonzero(first.fold == "")
@@ -80,7 +86,8 @@ def fit_ensemble(
         labels=first.labels,
         unit=first.unit,
     )
-    return CrossValidation(combined, final)
+    fold_heads = tuple(heads.get(str(fold), final) for fold in range(len(of_folds)))
+    return CrossValidation(combined, final, fold_heads)
 
 
 def _check_alike(first: Predictions, other: Predictions, labels: LabelSet) -> None:

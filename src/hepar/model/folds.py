@@ -25,11 +25,22 @@ class FoldModel:
 
     Attributes:
         head: fitted without the fold's patients.
-        weights: arrays of the network that were trained without them; empty where it is frozen.
+        weights: arrays of the network that were trained without them; empty where it is frozen. Of
+            several networks, names of the second start with "1:", and so on.
     """
 
     head: Head
     weights: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def of_part(self, number: int) -> dict[str, NDArray[Any]]:
+        """Return the arrays of one of the networks, by their names in it."""
+        found = {}
+        for name, array in self.weights.items():
+            start, colon, rest = name.partition(":")
+            numbered = bool(colon) and start.isdecimal()
+            if (int(start) if numbered else 0) == number:
+                found[rest if numbered else name] = array
+        return found
 
 
 def write_folds(path: Path, folds: Sequence[FoldModel]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +69,12 @@ def draw_answers(predictions: Predictions, unit: str) -> str:
     place = {label: len(shown) - 1 - at for at, label in enumerate(shown)}
     y = np.array([place[i] for i in reference[rows]]) + level * step + _DOT / 72 / height
     figure, (axis,) = new_figure(4.1, height * len(shown) + 0.75)
-    style = {"linestyle": "none", "marker": "o", "markersize": _DOT - 1, "markeredgewidth": 1.2}
+    style: dict[str, Any] = {
+        "linestyle": "none",
+        "marker": "o",
+        "markersize": _DOT - 1,
+        "markeredgewidth": 1.2,
+    }
     for name, own, colour in (
         ("right", right[rows], COLOURS[0]),
         ("wrong", ~right[rows], COLOURS[2]),
