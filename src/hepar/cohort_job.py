@@ -47,10 +47,12 @@ class PlannedPart:
     @property
     def backbone(self) -> dict[str, Any]:
         """What a bundle and a report say of it."""
+        taught = {"lesions": "learned here, from lesion masks", "nothing": "a rule: none"}
+        own = taught.get(self.spec.fitted_to)
         return {
             "name": self.spec.name,
-            "source": self.weights.source,
-            "licence": self.weights.licence,
+            "source": own or self.weights.source,
+            "licence": "none needed" if own else self.weights.licence,
             "sha256": self.weights.sha256,
             "is_random": self.weights.is_random and bool(self.spec.timm_name),
             "feature_dim": self.spec.feature_dim,

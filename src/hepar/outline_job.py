@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hepar.backbone import LIVER_UNET
 from hepar.config import BackboneConfig
 from hepar.data import LESION, LIVER, Manifest
-from hepar.errors import BundleError
+from hepar.errors import BundleError, SegmentError
 from hepar.progress import LOG, track
 from hepar.provenance import write_artefact, write_atomic
 
@@ -59,6 +59,11 @@ def outline_files(
     speed = config or BackboneConfig()
     pictures = all(sample.kind == "picture" for sample in manifest.samples)
     kind = kind or ("png" if pictures else "nifti")
+    if kind == "png" and not pictures:
+        raise SegmentError(
+            "mask files: expected pictures for masks in PNG, got slices of volumes or series. "
+            "Write nifti for them."
+        )
     if str(model) == LIVER_UNET:
         masks = _pretrained(manifest, speed)
     else:

@@ -105,3 +105,12 @@ def test_a_folder_without_a_segmenter_is_refused_before_anything_is_read(cohort,
 def test_a_source_without_masks_teaches_no_segmenter(cohort, hepar, tmp_path):
     done = hepar("segment", "fit", cohort / "dicom", "--out", tmp_path / "job", check=False)
     assert "expected masks of the liver, got none" in done.stderr
+
+
+def test_pictures_of_masks_are_for_pictures(cohort, hepar, segmenter, tmp_path):
+    done = hepar(
+        "segment", "apply", segmenter, cohort / "nifti", "--format", "png",
+        "--out", tmp_path / "masks", check=False,
+    )  # fmt: skip
+    assert "expected pictures for masks in PNG" in done.stderr
+    assert not (tmp_path / "masks").exists()

@@ -124,3 +124,8 @@ def test_a_bundle_carries_its_segmenter(small_bundle, segmenter, pictures, tmp_p
     (finding,) = [f for f in answer.findings if f.code.startswith("liver")]
     assert finding.code == "liver-outlined"
     assert len(answer.slices) == 2  # A is a new patient to the bundle, too
+
+
+def test_a_bundle_is_no_segmenter_for_a_run(bundle_folder):
+    with pytest.raises(BundleError, match="got a bundle: the segmenter in it has no networks"):
+        read_segmenter(bundle_folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -98,7 +97,7 @@ def apply(
     from hepar.errors import ConfigError
     from hepar.ingest import ingest_files
     from hepar.outline_job import KINDS, outline_files
-    from hepar.provenance import stamp
+    from hepar.provenance import command_line, stamp
     from hepar.registry import nearest
 
     if kind and kind not in KINDS:
@@ -112,7 +111,7 @@ def apply(
         ingest__allow_gaps=allow_gaps,
     )
     manifest = ingest_files(paths, ingest_config_of(given, settings))
-    rows = outline_files(model, manifest, out, kind, stamp(" ".join(sys.argv)))
+    rows = outline_files(model, manifest, out, kind, stamp(command_line()))
     if as_json:
         print_json({"series": rows})
         return

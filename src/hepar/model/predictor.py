@@ -127,8 +127,9 @@ class Predictor:
         empty = set().union(*(reader.empty for reader in readers))
         kept = np.array([i for i in range(len(manifest)) if i not in empty], np.int64)
         if not len(kept):
+            who = "the segmenter found" if bundle.segmenter else "got"
             raise BundleError(
-                f"predict: expected slices that show the liver, got none in {len(manifest)}. "
+                f"predict: expected slices that show the liver, {who} none in {len(manifest)}. "
                 "Name liver masks in a table, or use a bundle with another recipe."
             )
         samples = [manifest.samples[i] for i in kept]

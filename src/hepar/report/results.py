@@ -44,6 +44,7 @@ def cohort(inputs: ReportInputs) -> Section:
             "n_patients": len(manifest.patients),
             "n_samples": len(manifest),
             "n_used": len(slices),
+            "of_series": inputs.recipe["name"] == "volume",
             "ends": [_ends(inputs, partition) for partition in inputs.partitions],
             "refused": set_aside["refused"],
             "set_aside": set_aside["set-aside"],
