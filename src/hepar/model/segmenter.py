@@ -115,8 +115,8 @@ def read_segmenter(folder: Path) -> Segmenter:
     place = inner if (inner / "segmenter.json").is_file() else folder
     if (folder / "bundle.json").is_file():
         raise BundleError(
-            f"{folder}: expected the folder of `hepar segment fit`, got a bundle: the segmenter in it "
-            "has no networks for patients that taught it. Name the folder that it came from."
+            f"{folder}: expected the folder of `hepar segment fit`, got a bundle: the segmenter in "
+            "it has no networks for patients that taught it. Name the folder that it came from."
         )
     if not (place / "segmenter.json").is_file():
         raise BundleError(
