@@ -182,7 +182,7 @@ def test_one_split_serves_every_finding(make_manifest, values, folds, test, seed
     assert split_findings(manifest, NAMES, config) == split
     assert set(split.assignments) == set(manifest.patients)
     tests = [p for p, place in split.assignments.items() if place.partition == "test"]
-    assert abs(len(tests) - test * len(values)) <= 1
+    assert abs(len(tests) - test * len(values)) <= len(NAMES)  # findings are even, sizes nearly
     sizes = [
         sum(place.fold == fold for place in split.assignments.values())
         for fold in range(split.folds)
