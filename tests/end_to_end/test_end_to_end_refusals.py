@@ -61,7 +61,7 @@ def pictures(tmp_path):
         ("evaluate.level=2", "evaluate.level: expected 0.5 to"),
         ("ingest.max_megapixels=0", "ingest.max_megapixels: expected 0.001 or more"),
         ("recipe.name=livr", "Known: liver, slab, slab_whole, lesion, volume, paper, ct, picture"),
-        ("backbone.name=vgg", "Did you mean 'vgg19'.. `hepar backbones` lists all"),
+        ("backbone.name=vgg", "Did you mean 'vgg19'"),
         ("ingest.label_order=a,a", "none twice"),
         ("ingest.patient_pattern=(P", "expected a regular expression"),
         ("ingest.mask_values=kidney=1", "liver=VALUE"),
