@@ -4,6 +4,7 @@ from hepar.phantom.anatomy import PHASES
 from hepar.phantom.cohort import PhantomPatient, make_cohort, make_patient
 from hepar.phantom.files import FORMATS, draw_contact_sheet, write_cohort
 from hepar.phantom.lesions import Lesion
+from hepar.phantom.observer import observe
 from hepar.phantom.roster import CONFOUNDERS, LABELS, Copy, PhantomConfig
 from hepar.phantom.tiles import Tile, TileConfig, make_tiles, write_tiles
 from hepar.phantom.tissue import FINDINGS
@@ -24,6 +25,7 @@ __all__ = [
     "make_cohort",
     "make_patient",
     "make_tiles",
+    "observe",
     "write_cohort",
     "write_tiles",
 ]

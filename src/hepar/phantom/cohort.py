@@ -24,10 +24,23 @@ from hepar.phantom.roster import Copy, PhantomConfig, label_of, name_patient, pl
 from hepar.phantom.scanner import Scan, burn_mark, draw_table, expose, make_scan
 from hepar.phantom.shapes import Field
 
-__all__ = ["PhantomPatient", "make_cohort", "make_patient"]
+__all__ = [
+    "PhantomPatient",
+    "Scene",
+    "harden",
+    "make_cohort",
+    "make_patient",
+    "make_scene",
+    "measure_scene",
+]
 
 HARDENING = 2.5
 """Power of difficulty that lesions are drawn by, so that 0.5 is hard but far from hopeless."""
+
+
+def harden(difficulty: float) -> float:
+    """Return what lesions are drawn by, 0 to 1, of a cohort's difficulty."""
+    return float(difficulty**HARDENING)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,46 +127,112 @@ def _mask(patient: PhantomPatient) -> NDArray[np.uint8]:
     return mask
 
 
-def _make_own(config: PhantomConfig, number: int) -> PhantomPatient:
-    """Make a patient before any slice is replaced by a copy."""
-    label = label_of(config.seed, number)
-    body_rng, scan_rng, lesion_rng, noise_rng = np.random.default_rng([config.seed, number]).spawn(
-        4
-    )
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A patient before the scanner measures anything: what is there without noise.
+
+    Attributes:
+        scan: how the patient is scanned.
+        phase: contrast phase.
+        liver_hu: mean HU of the liver.
+        heights: (z,) mm from the middle of the series.
+        pixel_mm: in-plane pixel size.
+        back_mm: y of the lowest point of the back, from the middle of a slice.
+        hu: (z, y, x) the body with its harmless patches and without lesions.
+        ground: (z, y, x) the liver without its vessels, which lesions push aside.
+        liver: (z, y, x) share of each voxel that is liver.
+        inside: (z, y, x) bool, where the body is.
+        growths: the lesions, not drawn yet.
+    """
+
+    scan: Scan
+    phase: str
+    liver_hu: float
+    heights: NDArray[np.floating]
+    pixel_mm: float
+    back_mm: float
+    hu: Field
+    ground: Field
+    liver: Field
+    inside: NDArray[np.bool_]
+    growths: tuple[Growth, ...]
+
+
+def _generators(config: PhantomConfig, number: int) -> list[np.random.Generator]:
+    """Return one patient's generators: of the body, the scan, the lesions and the noise."""
+    return np.random.default_rng([config.seed, number]).spawn(4)
+
+
+def make_scene(config: PhantomConfig, number: int, label: str = "") -> Scene:
+    """Draw one patient up to the noise.
+
+    Args:
+        config: the cohort; planted copies have no part in this.
+        number: 1 and so on.
+        label: whose lesions the patient is to have; "" for the patient's own label.
+    """
+    own = label_of(config.seed, number)
+    body_rng, scan_rng, lesion_rng, _ = _generators(config, number)
     body, scan = make_body(body_rng), make_scan(scan_rng)
-    if label == "malignant" and config.confounder == "table":
+    if own == "malignant" and config.confounder == "table":
         scan = replace(scan, table="rails")
-    if label == "malignant" and config.confounder == "noise":
+    if own == "malignant" and config.confounder == "noise":
         scan = replace(scan, noise_hu=2.2 * scan.noise_hu)
     field_mm = np.clip(2 * (HALF_WIDTH + body.fat_mm) * body.scale[0] * scan.zoom, 300, 480)
     pixel_mm = round(float(field_mm) / config.size, 4)
     heights = (np.arange(config.slices) - (config.slices - 1) / 2) * scan.thickness_mm
     hu, ground, liver, inside = _draw_body(body, scan, heights, config.size, pixel_mm)
     site = measure_site(liver, heights.astype(np.float32), pixel_mm)
-    hardness = config.difficulty**HARDENING
+    hardness = harden(config.difficulty)
     patches = plan_patches(lesion_rng, site, hardness)
     growths = plan_growths(
         lesion_rng,
-        label,
+        label or own,
         site,
         phase=body.phase,
         liver_hu=body.tissues["liver"],
         hardness=hardness,
     )
-    voxels = np.empty(hu.shape, np.int16)
-    mask = np.where(liver > 0.5, LIVER, 0).astype(np.uint8)
-    seen: list[list[int]] = [[] for _ in growths]
-    back_mm = (BACK + body.fat_mm + 6) * body.scale[1]
     for level, z in enumerate(heights):
         for growth in patches:
             draw_growth(hu[level], hu[level], liver[level], growth, z, pixel_mm)
-        for k, growth in enumerate(growths):
-            here = draw_growth(hu[level], ground[level], liver[level], growth, z, pixel_mm)
+    return Scene(
+        scan=scan,
+        phase=body.phase,
+        liver_hu=body.tissues["liver"],
+        heights=heights,
+        pixel_mm=pixel_mm,
+        back_mm=(BACK + body.fat_mm + 6) * body.scale[1],
+        hu=hu,
+        ground=ground,
+        liver=liver,
+        inside=inside,
+        growths=tuple(growths),
+    )
+
+
+def _make_own(config: PhantomConfig, number: int) -> PhantomPatient:
+    """Make a patient before any slice is replaced by a copy."""
+    return measure_scene(config, number, make_scene(config, number))
+
+
+def measure_scene(config: PhantomConfig, number: int, scene: Scene) -> PhantomPatient:
+    """Draw a patient's own lesions into the scene, and measure it; `scene` stays as it is."""
+    label = label_of(config.seed, number)
+    noise_rng = _generators(config, number)[3]
+    scan, pixel_mm = scene.scan, scene.pixel_mm
+    voxels = np.empty(scene.hu.shape, np.int16)
+    mask = np.where(scene.liver > 0.5, LIVER, 0).astype(np.uint8)
+    seen: list[list[int]] = [[] for _ in scene.growths]
+    for level, z in enumerate(scene.heights):
+        hu, ground, liver = scene.hu[level].copy(), scene.ground[level], scene.liver[level]
+        for k, growth in enumerate(scene.growths):
+            here = draw_growth(hu, ground, liver, growth, z, pixel_mm)
             mask[level][here] = LESION
             if here.any():
                 seen[k].append(level)
-        draw_table(hu[level], scan.table, back_mm, pixel_mm)
-        voxels[level] = expose(hu[level], inside[level], scan, noise_rng)
+        draw_table(hu, scan.table, scene.back_mm, pixel_mm)
+        voxels[level] = expose(hu, scene.inside[level], scan, noise_rng)
         if label == "malignant" and config.confounder == "mark":
             burn_mark(voxels[level])
     patient_id = name_patient(number)
@@ -164,11 +243,11 @@ def _make_own(config: PhantomConfig, number: int) -> PhantomPatient:
         volume=Volume(
             voxels.astype(np.float32), (scan.thickness_mm, pixel_mm, pixel_mm), "hu", mask
         ),
-        phase=body.phase,
+        phase=scene.phase,
         scan=scan,
         lesions=tuple(
             _truth(f"{patient_id}-{k + 1}", growth, slices, config, (scan.thickness_mm, pixel_mm))
-            for k, (growth, slices) in enumerate(zip(growths, seen, strict=True))
+            for k, (growth, slices) in enumerate(zip(scene.growths, seen, strict=True))
         ),
     )
 

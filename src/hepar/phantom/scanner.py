@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -10,7 +11,16 @@ from numpy.typing import NDArray
 
 from hepar.phantom.shapes import Field, cover, paint
 
-__all__ = ["KERNELS", "Scan", "burn_mark", "draw_table", "expose", "make_scan"]
+__all__ = [
+    "KERNELS",
+    "Scan",
+    "blur",
+    "burn_mark",
+    "draw_table",
+    "expose",
+    "make_scan",
+    "noise_covariance",
+]
 
 KERNELS = {"B20f": (0.85, 0.95), "B30f": (0.62, 0.65), "B40f": (0.5, 0.45)}
 """Kernel name -> blur of the picture and of its noise, in pixels of a 256-pixel slice."""
@@ -81,6 +91,12 @@ def draw_table(hu: Field, table: str, back_mm: float, pixel_mm: float) -> None:
     paint(hu, cover(under, pixel_mm) * free, 60.0)
 
 
+def blur(hu: Field, scan: Scan) -> Field:
+    """Return a slice, (y, x), as sharp as the scanner's kernel leaves it."""
+    sigma = KERNELS[scan.kernel][0] * hu.shape[0] / 256
+    return np.asarray(cv2.GaussianBlur(hu, (0, 0), max(sigma, 0.2)), np.float32)
+
+
 def expose(
     hu: Field, inside: NDArray[np.bool_], scan: Scan, rng: np.random.Generator
 ) -> NDArray[np.int16]:
@@ -99,24 +115,70 @@ def expose(
         (y, x) HU from -1024 to 3071.
     """
     size = hu.shape[0]
-    blur, grain = (sigma * size / 256 for sigma in KERNELS[scan.kernel])
-    sharp = cv2.GaussianBlur(hu, (0, 0), max(blur, 0.2))
-    noise = rng.standard_normal(hu.shape, dtype=np.float32)
-    noise = cv2.GaussianBlur(noise, (0, 0), max(grain, 0.2)) - 0.5 * cv2.GaussianBlur(
-        noise, (0, 0), 2.2 * grain
-    )
+    noise = _speckle(rng.standard_normal(hu.shape, dtype=np.float32), scan.kernel, size)
     noise = noise / np.float32(noise.std())
-    streaks = cv2.GaussianBlur(
-        rng.standard_normal(hu.shape, dtype=np.float32), (0, 0), size / 9, sigmaY=0.6
-    )
+    streaks = _streaks(rng.standard_normal(hu.shape, dtype=np.float32), size)
     streaks = streaks / np.float32(streaks.std())
+    strength, along = _strength(inside, scan)
+    measured = blur(hu, scan) + strength * (noise + along * streaks)
+    return np.asarray(np.rint(np.clip(measured, -1024, 3071)), np.int16)
+
+
+def noise_covariance(
+    filters: NDArray[np.floating], inside: NDArray[np.bool_], scan: Scan
+) -> NDArray[np.float64]:
+    """Return the covariance of what matched filters make of one slice's noise.
+
+    Args:
+        filters: (n, y, x) weights of the slice's pixels.
+        inside: (y, x) where the body is.
+        scan: kernel and noise.
+
+    Returns:
+        (n, n), for weights times HU. A blur is its own transpose, so that the noise seen through a
+        filter has the variance of the filter blurred as the noise is.
+    """
+    size = inside.shape[0]
+    strength, along = _strength(inside, scan)
+    seen = (filters * strength).astype(np.float32)
+    across = (filters * (strength * along)).astype(np.float32)
+    speckle = np.stack([_speckle(one, scan.kernel, size).ravel() for one in seen])
+    streaks = np.stack([_streaks(one, size).ravel() for one in across])
+    speckle, streaks = speckle.astype(float), streaks.astype(float)
+    grain, streak = _norms(scan.kernel, size)
+    return np.asarray(speckle @ speckle.T / grain + streaks @ streaks.T / streak)
+
+
+def _speckle(white: Field, kernel: str, size: int) -> Field:
+    """Return white noise as coarse as the kernel leaves it, without what is much coarser."""
+    grain = KERNELS[kernel][1] * size / 256
+    fine = cv2.GaussianBlur(white, (0, 0), max(grain, 0.2))
+    return np.asarray(fine - 0.5 * cv2.GaussianBlur(white, (0, 0), 2.2 * grain), np.float32)
+
+
+def _streaks(white: Field, size: int) -> Field:
+    """Return white noise drawn out along the rows."""
+    return np.asarray(cv2.GaussianBlur(white, (0, 0), size / 9, sigmaY=0.6), np.float32)
+
+
+@cache
+def _norms(kernel: str, size: int) -> tuple[float, float]:
+    """Return the variances that `_speckle` and `_streaks` leave of white noise."""
+    point = np.zeros((size, size), np.float32)
+    point[size // 2, size // 2] = 1
+    speckle, streaks = _speckle(point, kernel, size), _streaks(point, size)
+    return float((speckle**2).sum()), float((streaks**2).sum())
+
+
+def _strength(inside: NDArray[np.bool_], scan: Scan) -> tuple[Field, Field]:
+    """Return the HU of the noise, (y, x), and the share of streaks in it, (y, 1)."""
+    size = inside.shape[0]
     thick = cv2.resize(inside.astype(np.float32), (32, 32), interpolation=cv2.INTER_AREA)
     thick = cv2.GaussianBlur(thick, (0, 0), 5)
     thick = cv2.resize(thick / np.float32(max(thick.max(), 1e-3)), (size, size))
     along = np.maximum(inside.mean(axis=1, keepdims=True) - 0.35, 0).astype(np.float32)
     strength = np.float32(scan.noise_hu) * (0.25 + 0.75 * thick)
-    measured = sharp + strength * (noise + 0.7 * along * streaks)
-    return np.asarray(np.rint(np.clip(measured, -1024, 3071)), np.int16)
+    return np.asarray(strength, np.float32), np.asarray(0.7 * along, np.float32)
 
 
 def burn_mark(hu: NDArray[np.int16]) -> None:
