@@ -66,8 +66,10 @@ def main() -> int:
 
 
 def _cell(found: object) -> str:
-    if not isinstance(found, Estimate) or found.low is None or found.high is None:
-        return "none"
+    if not isinstance(found, Estimate):
+        return "undefined"
+    if found.low is None or found.high is None:
+        return f"{found.value:.3f}"
     return f"{found.value:.3f} ({found.low:.2f}-{found.high:.2f})"
 
 

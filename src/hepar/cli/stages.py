@@ -151,7 +151,9 @@ def phantom(
     out: Annotated[Path, typer.Option("--out", help="Folder to write the cohort to.")],
     patients: Annotated[int, typer.Option(help="A third each malignant, benign, normal.")] = 60,
     slices: Annotated[int, typer.Option(help="Slices a patient.")] = 8,
-    difficulty: Annotated[float, typer.Option(help="0 easy to 1 very hard.")] = 0.5,
+    difficulty: Annotated[
+        float, typer.Option(help="0 easy to 1 very hard, where a model of slices is at chance.")
+    ] = 0.5,
     seed: Annotated[int, typer.Option(help="Of the cohort.")] = 0,
     confounder: Annotated[
         str, typer.Option(help="Plant one: table, noise or mark, tied to the label.")
