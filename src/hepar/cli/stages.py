@@ -152,7 +152,7 @@ def phantom(
     patients: Annotated[int, typer.Option(help="A third each malignant, benign, normal.")] = 60,
     slices: Annotated[int, typer.Option(help="Slices a patient.")] = 8,
     difficulty: Annotated[
-        float, typer.Option(help="0 easy to 1 very hard, where a model of slices is at chance.")
+        float, typer.Option(help="0 easy to 1 very hard, where models are at chance.")
     ] = 0.5,
     seed: Annotated[int, typer.Option(help="Of the cohort.")] = 0,
     confounder: Annotated[

@@ -35,7 +35,7 @@ class PhantomConfig:
         slices: axial slices of each patient.
         size: pixels along each side of a slice.
         difficulty: 0 (easy) to 1 (very hard): less contrast, smaller lesions, labels more alike.
-            At 1 a model of slices is at chance with 60 patients (docs/results.md).
+            At 1 models are at chance with 60 patients (docs/results.md).
         seed: of every random choice.
         confounder: "" for none; "table", "noise" or "mark" differs in malignant patients only.
         duplicates: how many slices are exact copies of another patient's slices.
