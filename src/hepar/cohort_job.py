@@ -19,6 +19,7 @@ from hepar.preprocess import NetworkInput, Recipe, make_recipe
 from hepar.progress import LOG
 from hepar.provenance import command_line, digest, sha256_file, stamp
 from hepar.split import Split, make_split, read_split, write_split
+from hepar.words import counted
 
 if TYPE_CHECKING:
     from hepar.audit import Audit
@@ -268,7 +269,7 @@ def _without_liver(manifest: Manifest) -> Manifest:
             f"{', '.join(lost)} ({told} without). Correct ingest.mask_values, or pass --recipe "
             "picture (ct for HU), which looks at no mask."
         )
-    message = f"{gone.total()} slices whose mask shows no liver are left out ({told})."
+    message = f"left out: {counted(gone.total(), 'slice')} whose mask shows no liver ({told})."
     LOG.info("%s", message)
     finding = Finding("left-out", "masks", message, "note")
     return dataclasses.replace(manifest, samples=shown, findings=(*manifest.findings, finding))
@@ -295,7 +296,7 @@ def _without_outline(manifest: Manifest, config: RunConfig) -> Manifest:
             f"label, found none in those of {', '.join(lost)}. Look at its outlines with `hepar "
             "segment apply`."
         )
-    message = f"{len(gone)} slices where the segmenter finds no liver are left out."
+    message = f"left out: {counted(len(gone), 'slice')} where the segmenter finds no liver."
     LOG.info("%s", message)
     finding = Finding("left-out", "outlines", message, "note")
     return dataclasses.replace(manifest, samples=shown, findings=(*manifest.findings, finding))

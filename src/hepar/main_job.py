@@ -23,6 +23,7 @@ from hepar.lesions_job import search_model
 from hepar.preprocess import read_recipe
 from hepar.provenance import package_version, sha256_file, stamp, write_artefact
 from hepar.settings import check
+from hepar.words import counted
 
 __all__ = [
     "evaluate_model",
@@ -196,6 +197,7 @@ def report_model(
     folder = ledger.folder
     settings = dataclasses.asdict(config)
     warnings = _warnings(cohort.manifest, backbones, config)
+    notes = _notes(cohort.manifest, config)
     backbone = _together(backbones)
     recipe = read_recipe(folder / "recipe.json").name
 
@@ -207,6 +209,7 @@ def report_model(
             "backbone": backbone,
             "recipe": recipe,
             "warnings": warnings,
+            "notes": notes,
         }
         write_artefact(folder / "run.json", "run", content, stamp(ledger.command))
         write_samples(folder, cohort.manifest)
@@ -216,7 +219,7 @@ def report_model(
     names = ["manifest.csv", "split.json", "recipe.json", "evaluation.json", "predictions.csv"]
     later = ("audit.json", "trust.json", "controls.json", "lesions.json", "explanations.json")
     names += [name for name in later if (folder / name).is_file()]
-    inputs = [hash_files(ledger, *names), settings, backbone, warnings]
+    inputs = [hash_files(ledger, *names), settings, backbone, warnings, notes]
     ledger.stage("report", inputs, ["run.json", *DOCUMENTS, "report.html"], work)
     return folder / "report.html"
 
@@ -242,21 +245,27 @@ def _warnings(
         warnings.append("The backbone's weights are random: this is a control, not a model.")
     if len(manifest.patients) < 20 and manifest.patients_known:
         warnings.append(
-            f"Only {len(manifest.patients)} patients: intervals are wide, and some are undefined."
+            f"Only {counted(len(manifest.patients), 'patient')}: intervals are wide, and some are "
+            "undefined."
         )
     warnings += [
         finding.message[:1].upper() + finding.message[1:]
         for finding in manifest.findings
         if finding.code in _ON_PAGE_ONE
     ]
-    mixed = sum(len({s.label for s in own} - {""}) > 1 for own in manifest.patients.values())
-    if mixed and config.head.aggregate == "mean":
-        warnings.append(
-            f"{mixed} of {len(manifest.patients)} patients have slices of several labels. Their "
-            "label is the most severe, and the mean over all their slices dilutes it: think of "
-            "head.aggregate=top."
-        )
     return warnings
+
+
+def _notes(manifest: Manifest, config: RunConfig) -> list[str]:
+    """Return advice: what limits no number, and might make a better one."""
+    mixed = sum(len({s.label for s in own} - {""}) > 1 for own in manifest.patients.values())
+    if not mixed or config.head.aggregate != "mean":
+        return []
+    return [
+        f"{mixed} of {counted(len(manifest.patients), 'patient')} with slices of several labels: "
+        "the patient's label is the most severe, and the mean over all slices dilutes it. "
+        "head.aggregate=top looks at the slices that speak most for a label."
+    ]
 
 
 def _together(backbones: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

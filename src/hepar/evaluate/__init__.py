@@ -25,9 +25,9 @@ from hepar.evaluate.evaluation import (
     UNIT_WARNINGS,
     Evaluation,
     evaluate,
-    headline,
     write_evaluation,
 )
+from hepar.evaluate.headline import headline
 from hepar.evaluate.intervals import Estimate, Undefined, estimate, wilson
 from hepar.evaluate.lesions import Search, froc, search_series, sensitivity_at
 from hepar.evaluate.metrics import METRICS, count_by_patient
@@ -64,6 +64,7 @@ from hepar.evaluate.reliability import (
 )
 from hepar.evaluate.subgroups import measure_subgroups, size_groups, subgroup_warning
 from hepar.evaluate.trust import PREVALENCES, measure_trust, subgroup_columns
+from hepar.evaluate.within import not_counted
 
 __all__ = [
     "CALIBRATIONS",
@@ -116,6 +117,7 @@ __all__ = [
     "measure_overlap",
     "measure_subgroups",
     "measure_trust",
+    "not_counted",
     "operating_point_from_json",
     "paired_bootstrap",
     "patient_mean",

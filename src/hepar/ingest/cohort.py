@@ -19,6 +19,7 @@ from hepar.ingest.names import check_names, escaped
 from hepar.ingest.patients import check_patients, patient_finder, unmatched
 from hepar.ingest.segmentation import Segmentation
 from hepar.progress import LOG
+from hepar.words import counted
 
 __all__ = ["make_manifest"]
 
@@ -202,7 +203,7 @@ def _unlabelled(samples: Iterable[Sample]) -> list[Finding]:
         )
         return [Finding("unlabelled", "cohort", message)]
     return [
-        Finding("unlabelled", patient, f"expected a label, got none for {n} samples.")
+        Finding("unlabelled", patient, f"expected a label, got none for {counted(n, 'sample')}.")
         for patient, n in counts.items()
     ]
 
