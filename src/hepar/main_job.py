@@ -21,7 +21,7 @@ from hepar.fit_job import Job, decide, fit, guard, write_recipes
 from hepar.ledger import Ledger
 from hepar.lesions_job import search_model
 from hepar.preprocess import read_recipe
-from hepar.provenance import package_version, sha256_file, stamp, write_artefact
+from hepar.provenance import package_version, read_artefact, sha256_file, stamp, write_artefact
 from hepar.settings import check
 from hepar.words import counted
 
@@ -198,6 +198,7 @@ def report_model(
     settings = dataclasses.asdict(config)
     warnings = _warnings(cohort.manifest, backbones, config)
     notes = _notes(cohort.manifest, config)
+    segmenter = _segmenter(config.segment.model)
     backbone = _together(backbones)
     recipe = read_recipe(folder / "recipe.json").name
 
@@ -210,6 +211,7 @@ def report_model(
             "recipe": recipe,
             "warnings": warnings,
             "notes": notes,
+            "segmenter": segmenter,
         }
         write_artefact(folder / "run.json", "run", content, stamp(ledger.command))
         write_samples(folder, cohort.manifest)
@@ -219,7 +221,7 @@ def report_model(
     names = ["manifest.csv", "split.json", "recipe.json", "evaluation.json", "predictions.csv"]
     later = ("audit.json", "trust.json", "controls.json", "lesions.json", "explanations.json")
     names += [name for name in later if (folder / name).is_file()]
-    inputs = [hash_files(ledger, *names), settings, backbone, warnings, notes]
+    inputs = [hash_files(ledger, *names), settings, backbone, warnings, notes, segmenter]
     ledger.stage("report", inputs, ["run.json", *DOCUMENTS, "report.html"], work)
     return folder / "report.html"
 
@@ -266,6 +268,16 @@ def _notes(manifest: Manifest, config: RunConfig) -> list[str]:
         "the patient's label is the most severe, and the mean over all slices dilutes it. "
         "head.aggregate=top looks at the slices that speak most for a label."
     ]
+
+
+def _segmenter(model: str) -> list[dict[str, Any]]:
+    """Return what was measured of a segmenter on patients it never saw, a record a source."""
+    folder = Path(model)
+    folder = folder.parent if (folder / "segmenter.json").is_file() else folder
+    path = folder / "segmentation.json"
+    if not model or not path.is_file():
+        return []
+    return list(read_artefact(path, "segmentation")["sources"])
 
 
 def _together(backbones: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

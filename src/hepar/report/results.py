@@ -10,6 +10,7 @@ from hepar.config import EvaluateConfig
 from hepar.evaluate import METRICS, measure_curves, not_counted
 from hepar.report.figures import draw_histograms, draw_precision_recall, draw_roc
 from hepar.report.inputs import ReportInputs
+from hepar.report.livers import who_outlined
 from hepar.report.maps import data_url, heat_of, scale_bar
 from hepar.report.section import Section
 from hepar.report.training import draw_training
@@ -43,6 +44,7 @@ def cohort(inputs: ReportInputs) -> Section:
             "labels": labels,
             "n_patients": len(manifest.patients),
             "n_samples": len(manifest),
+            "livers": who_outlined(inputs),
             "n_used": len(slices),
             "of_series": inputs.recipe["name"] == "volume",
             "ends": [_ends(inputs, partition) for partition in inputs.partitions],
