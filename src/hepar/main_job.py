@@ -226,7 +226,7 @@ def report_model(
     return folder / "report.html"
 
 
-_ON_PAGE_ONE = {"masks-like-lesions", "labels-alike", "left-out"}
+_ON_PAGE_ONE = {"masks-like-lesions", "labels-alike", "series-at-odds", "left-out"}
 """Codes of findings that a reader must know before any number."""
 
 

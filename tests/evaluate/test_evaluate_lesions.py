@@ -25,29 +25,34 @@ def scores(*boxes, z=4, side=60):
 
 def test_a_lesion_in_several_slices_is_one():
     drawn = volume((0, 3, 10, 10, 12))
-    lesions, candidates = search_series(drawn, scores(((0, 3, 10, 10, 12), 0.8)), 0.5, (1, 1))
+    found = search_series(drawn, scores(((0, 3, 10, 10, 12), 0.8)), 0.5, (1, 1))
+    lesions, candidates = found.lesions, found.candidates
     assert len(lesions) == len(candidates) == 1
+    np.testing.assert_array_equal(found.lesion_of, drawn)
+    np.testing.assert_array_equal(found.candidate_of, drawn)
     assert lesions[0].score == pytest.approx(0.8)
     assert lesions[0].diameter_mm == pytest.approx(2 * np.sqrt(144 / np.pi))
 
 
 def test_a_place_off_every_lesion_is_false_and_finds_nothing():
     drawn = volume((0, 1, 5, 5, 10))
-    lesions, candidates = search_series(drawn, scores(((2, 3, 40, 40, 10), 0.9)), 0.5, (1, 1))
-    assert [c.is_false for c in candidates] == [True]
-    assert lesions[0].score == 0
+    found = search_series(drawn, scores(((2, 3, 40, 40, 10), 0.9)), 0.5, (1, 1))
+    assert [c.is_false for c in found.candidates] == [True]
+    assert found.lesions[0].score == 0
 
 
 def test_a_touch_of_less_than_a_tenth_is_no_hit():
     drawn = volume((0, 1, 5, 5, 20))
-    lesions, candidates = search_series(drawn, scores(((0, 1, 24, 5, 20), 0.9)), 0.5, (1, 1))
-    assert candidates[0].is_false
-    assert lesions[0].score == 0
+    found = search_series(drawn, scores(((0, 1, 24, 5, 20), 0.9)), 0.5, (1, 1))
+    assert found.candidates[0].is_false
+    assert found.lesions[0].score == 0
 
 
 def test_specks_are_no_candidates():
-    _, candidates = search_series(volume(), scores(((0, 1, 5, 5, 3), 0.9)), 0.5, (1, 1))
-    assert candidates == []
+    boxes = ((0, 1, 5, 5, 3), 0.9), ((2, 3, 30, 30, 9), 0.8)
+    found = search_series(volume(), scores(*boxes), 0.5, (1, 1))
+    assert [round(c.score, 1) for c in found.candidates] == [0.8]
+    np.testing.assert_array_equal(found.candidate_of, volume((2, 3, 30, 30, 9)))
 
 
 def test_the_froc_counts_patients_without_lesions():

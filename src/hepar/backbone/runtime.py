@@ -79,6 +79,11 @@ class Network:
         """Return the network that a set of weights belongs to."""
         return cls(read_graph(weights.graph), weights.arrays, threads)
 
+    @property
+    def outputs(self) -> list[str]:
+        """Names of what the graph answers."""
+        return [output.name for output in self._session.get_outputs()]
+
     def _run(self, outputs: list[str], images: Floats) -> list[Floats]:
         asked = self._session.get_inputs()[0].shape
         fits = images.ndim == len(asked) and images.shape[1] == asked[1]
@@ -116,7 +121,7 @@ class Network:
         Raises:
             BackboneError: the graph gives no maps.
         """
-        names = [output.name for output in self._session.get_outputs()]
+        names = self.outputs
         if "maps" not in names:
             raise BackboneError(
                 f"network: expected a graph with the output 'maps', got {names}. "

@@ -29,7 +29,15 @@ from hepar.evaluate.evaluation import (
 )
 from hepar.evaluate.headline import headline
 from hepar.evaluate.intervals import Estimate, Undefined, estimate, wilson
-from hepar.evaluate.lesions import Search, froc, search_series, sensitivity_at
+from hepar.evaluate.lesions import (
+    Candidate,
+    Lesion,
+    Places,
+    Search,
+    froc,
+    search_series,
+    sensitivity_at,
+)
 from hepar.evaluate.metrics import METRICS, count_by_patient
 from hepar.evaluate.net_benefit import DECISION_THRESHOLDS, decision_curve
 from hepar.evaluate.operating_point import (
@@ -74,6 +82,7 @@ __all__ = [
     "PREVALENCES",
     "UNIT_WARNINGS",
     "Calibrator",
+    "Candidate",
     "ClaimFinding",
     "Claims",
     "ConformalRule",
@@ -81,8 +90,10 @@ __all__ = [
     "Difference",
     "Estimate",
     "Evaluation",
+    "Lesion",
     "OperatingPoint",
     "Overlap",
+    "Places",
     "Predictions",
     "ReliabilityCurve",
     "Search",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Candidate", "Lesion", "Search", "froc", "search_series", "sensitivity_at"]
+__all__ = ["Candidate", "Lesion", "Places", "Search", "froc", "search_series", "sensitivity_at"]
 
 _TOUCH = 0.1
 """Share of a candidate or of a lesion that must lie in the other for them to meet."""
@@ -57,13 +57,30 @@ class Search:
     candidates: tuple[Candidate, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Places:
+    """The lesions and candidates of one series, and where they lie.
+
+    Attributes:
+        lesions: drawn.
+        candidates: found.
+        lesion_of: (z, y, x) 1 + the place in `lesions` that a voxel belongs to; 0 for none.
+        candidate_of: (z, y, x) the same of `candidates`.
+    """
+
+    lesions: tuple[Lesion, ...]
+    candidates: tuple[Candidate, ...]
+    lesion_of: NDArray[np.int32]
+    candidate_of: NDArray[np.int32]
+
+
 def search_series(
     drawn: NDArray[np.bool_],
     scores: NDArray[np.float32],
     threshold: float,
     spacing_mm: tuple[float, float],
     least_mm: float = 5.0,
-) -> tuple[list[Lesion], list[Candidate]]:
+) -> Places:
     """Return the lesions and candidates of one series.
 
     Both are connected voxels; a candidate and a lesion meet where a tenth of either lies in the
@@ -80,8 +97,9 @@ def search_series(
         >>> drawn = np.zeros((1, 40, 40), bool)
         >>> drawn[0, 5:15, 5:15] = True
         >>> scores = np.where(drawn, 0.9, 0.1).astype(np.float32)
-        >>> lesions, candidates = search_series(drawn, scores, 0.5, (1.0, 1.0))
-        >>> round(lesions[0].diameter_mm, 1), lesions[0].score > 0.5, candidates[0].is_false
+        >>> found = search_series(drawn, scores, 0.5, (1.0, 1.0))
+        >>> (lesion,), (candidate,) = found.lesions, found.candidates
+        >>> round(lesion.diameter_mm, 1), lesion.score > 0.5, candidate.is_false
         (11.3, True, False)
     """
     from scipy import ndimage
@@ -101,12 +119,14 @@ def search_series(
     large = _diameters(place_of, n_places, pixel) >= least_mm
     kept = [k for k in range(1, n_places + 1) if large[k - 1]]
     wide = _diameters(lesion_of, n_lesions, pixel)
-    lesions = [
+    lesions = tuple(
         Lesion(float(wide[i - 1]), float(max((peak[k] for k in kept if meet[i, k]), default=0.0)))
         for i in range(1, n_lesions + 1)
-    ]
-    candidates = [Candidate(float(peak[k]), not meet[1:, k].any()) for k in kept]
-    return lesions, candidates
+    )
+    candidates = tuple(Candidate(float(peak[k]), not meet[1:, k].any()) for k in kept)
+    number = np.zeros(n_places + 1, np.int32)
+    number[kept] = range(1, len(kept) + 1)
+    return Places(lesions, candidates, np.asarray(lesion_of, np.int32), number[place_of])
 
 
 def _diameters(regions: NDArray[np.int32], n: int, pixel_mm2: float) -> NDArray[np.float64]:

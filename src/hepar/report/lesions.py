@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from itertools import groupby
 
+from hepar.explain import CANDIDATE, DRAWN, FALSE
 from hepar.report.inputs import ReportInputs
+from hepar.report.maps import data_url
 from hepar.report.section import Section
 
 __all__ = ["lesions"]
@@ -30,5 +32,11 @@ def lesions(inputs: ReportInputs) -> Section | None:
             "without": without,
             "likely": document["likely"],
             "outlined": document["outlined"],
+            "least": document.get("least"),
+            "pictures": [
+                {**one, "picture": data_url(inputs, one["file"])}
+                for one in document.get("pictures", ())
+            ],
+            "colours": {"drawn": DRAWN, "found": CANDIDATE, "false": FALSE},
         },
     )

@@ -58,6 +58,7 @@ def maps(inputs: ReportInputs) -> Section | None:
             "document": document,
             "verdict": map_verdict(document["localisation"]),
             "checks": document["checks"],
+            "beside": inputs.run["config"]["head"].get("beside", 0),
             "rows": [] if "not_made" in document["checks"] else _rows(document["checks"]),
         },
     )

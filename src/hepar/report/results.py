@@ -231,6 +231,7 @@ def samples(inputs: ReportInputs) -> Section | None:
     content = {
         "shown": shown,
         "scale": inputs.explanations.get("scale"),
+        "method": inputs.explanations.get("method"),
         "similar": any(one["similar"] for one in inputs.explanations.get("maps", ())),
         "bar": scale_bar(),
     }
