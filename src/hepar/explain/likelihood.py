@@ -23,7 +23,12 @@ _OUTPUT = "likely"
 
 
 def method_of(asked: str, networks: Sequence[Network]) -> str:
-    """Return the method that a name asks for, of some networks."""
+    """Return likelihood of a lesion for lesion finders, and grad-cam for all other networks.
+
+    Args:
+        asked: name of a method; "auto" leaves it to the networks.
+        networks: of a model.
+    """
     if asked != AUTO:
         return asked
     finders = all(_OUTPUT in network.outputs for network in networks)

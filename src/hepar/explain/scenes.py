@@ -106,17 +106,17 @@ def draw_scene(scene: Scene, image: Slice, least: float, side: int) -> Picture:
     drawn = in_colour(grey_picture(replace(image, pixels=cut(image.pixels), mask=None), side))
     drawn = np.ascontiguousarray(drawn)
     for _, region in scene.lesions:
-        _outline(drawn, cut(region), DRAWN, 2)
+        _outline(drawn, cut(region), DRAWN, 3)
     for candidate, region in scene.candidates:
         colour = FALSE if candidate.is_false else CANDIDATE
         marked = candidate.score >= least
         edges = _outline(drawn, cut(region), colour, 2 if marked else 1)
         corners = np.concatenate(edges)[:, 0]
         x, y = int(corners[:, 0].max()) + 3, int(corners[:, 1].min()) + 4
-        place = (min(x, side - 30), max(12, min(y, side - 4)))
+        place = (min(x, side - 36), max(12, min(y, side - 4)))
         text = f"{candidate.score:.2f}"
         for ink, width in (((0, 0, 0), 3), (_bgr(colour), 1)):
-            cv2.putText(drawn, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, ink, width, cv2.LINE_AA)
+            cv2.putText(drawn, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.48, ink, width, cv2.LINE_AA)
     return drawn
 
 
