@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -114,6 +114,10 @@ class Network:
     def value(self, name: str, images: Floats) -> Floats:
         """Return one output of the graph by name, for images (n, 3, h, w) float32."""
         return self._run([name], images)[0]
+
+    def values(self, names: Sequence[str], images: Floats) -> list[Floats]:
+        """Return several outputs of the graph of one run, in the order asked for."""
+        return self._run(list(names), images)
 
     def maps_and_features(self, images: Floats) -> tuple[Floats, Floats]:
         """Return last feature maps (n, d, rows, columns) and their means (n, d).

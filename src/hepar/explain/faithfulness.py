@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hepar.backbone import Network
 from hepar.explain.cam import METHODS
-from hepar.explain.likelihood import LIKELIHOOD, likelihood_maps
+from hepar.explain.likelihood import LIKELIHOOD, LIKELY, likelihood_maps
 from hepar.explain.look import Model
 
 __all__ = ["Checks", "check_map", "likeness"]
@@ -65,12 +65,19 @@ class _Subject:
         network = network or self.network
         if self.method == LIKELIHOOD:
             k = len(self.model.head.labels)
-            (likely,) = likelihood_maps(network, image[None], k, self.model.lesions)
-            return np.asarray(likely[self.label], np.float32)
+            (found,) = likelihood_maps(network.value(LIKELY, image[None]), k, self.model.lesions)
+            return np.asarray(found[self.label], np.float32)
         maps, features = network.maps_and_features(image[None])
         slope = self.model.head.slope(features)
         cells = METHODS.get(self.method)(maps[0], slope.gradient[0], slope.zero[0])
         return np.asarray(cells[self.label], np.float32)
+
+    def likeness(self, one: Floats, other: Floats) -> float:
+        """Return how alike two maps are: of likelihood, where one of them is above 0."""
+        if self.method == LIKELIHOOD:
+            inside = (one > 0) | (other > 0)
+            one, other = one[inside], other[inside]
+        return likeness(one, other)
 
     def probability(self, images: Floats) -> NDArray[np.float64]:
         return self.model.head.probabilities(self.network.features(images))[:, self.label]
@@ -116,8 +123,8 @@ def check_map(
         deletion_random=means[1],
         insertion=means[2],
         insertion_random=means[3],
-        randomised=likeness(cells, subject.map(image, untrained)),
-        shifted=likeness(_enlarged(cells, side)[:-step, :-step], back),
+        randomised=subject.likeness(cells, subject.map(image, untrained)),
+        shifted=subject.likeness(_enlarged(cells, side)[:-step, :-step], back),
     )
 
 
@@ -128,6 +135,8 @@ def likeness(one: Floats, other: Floats) -> float:
         >>> likeness(np.array([[0.0, 1.0]]), np.array([[3.0, 1.0]]))
         -1.0
     """
+    if not one.size:
+        return 0.0
     a, b = one.ravel().astype(np.float64), other.ravel().astype(np.float64)
     a, b = a - a.mean(), b - b.mean()
     length = float(np.sqrt((a @ a) * (b @ b)))

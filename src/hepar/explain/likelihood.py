@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from hepar.backbone import Network
 from hepar.model import Bundle
 
-__all__ = ["AUTO", "LIKELIHOOD", "lesion_labels", "likelihood_maps", "method_of"]
+__all__ = ["AUTO", "LIKELIHOOD", "LIKELY", "lesion_labels", "likelihood_maps", "method_of"]
 
 AUTO = "auto"
 """Likelihood for lesion finders, whose heads see a few pixels alone and are so steep that the
@@ -19,7 +19,8 @@ log-odds of a map say little; grad-cam for all others."""
 LIKELIHOOD = "likelihood"
 """Of a lesion, 0 to 1: the scale of these maps is 1, whatever the slice."""
 
-_OUTPUT = "likely"
+LIKELY = "likely"
+"""Name of that output of a finder's graph."""
 
 
 def method_of(asked: str, networks: Sequence[Network]) -> str:
@@ -31,7 +32,7 @@ def method_of(asked: str, networks: Sequence[Network]) -> str:
     """
     if asked != AUTO:
         return asked
-    finders = all(_OUTPUT in network.outputs for network in networks)
+    finders = all(LIKELY in network.outputs for network in networks)
     return LIKELIHOOD if finders else "grad-cam"
 
 
@@ -45,13 +46,12 @@ def lesion_labels(bundle: Bundle) -> tuple[int, ...]:
 
 
 def likelihood_maps(
-    network: Network, images: NDArray[np.float32], n_labels: int, lesions: Sequence[int]
+    likely: NDArray[np.float32], n_labels: int, lesions: Sequence[int]
 ) -> list[NDArray[np.float16]]:
-    """Return how likely each pixel is a lesion, smoothed over 3 mm.
+    """Return how likely each pixel is a lesion, by label.
 
     Args:
-        network: a lesion finder.
-        images: (n, 3, h, w) its input.
+        likely: (n, kinds, h, w) the finder's output `LIKELY`, smoothed over 3 mm.
         n_labels: k.
         lesions: of which label each kind of lesion is; empty where nobody knows.
 
@@ -60,7 +60,7 @@ def likelihood_maps(
         those of the likeliest kind.
     """
     found = []
-    for own in network.value(_OUTPUT, images).astype(np.float16):
+    for own in likely.astype(np.float16):
         top = own.max(axis=0)
         known = dict(zip(lesions, own, strict=True)) if lesions else {}
         if len(own) == 1:  # all labels alike: one array stands for them all

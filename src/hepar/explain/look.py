@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hepar.backbone import Network, load_ahead
 from hepar.data import Slice
 from hepar.explain.cam import METHODS
-from hepar.explain.likelihood import LIKELIHOOD, likelihood_maps
+from hepar.explain.likelihood import LIKELIHOOD, LIKELY, likelihood_maps
 from hepar.explain.occlusion import occlude
 from hepar.model import Head, InputReader
 
@@ -144,18 +144,14 @@ def look_at(
     for chunk, shown in load_ahead(parts, lambda part: _read(readers, part), workers):
         inputs = [_inputs(shown, i, reader.recipe.size) for i, reader in enumerate(readers)]
         ran = [
-            network.maps_and_features(images)
+            _ran(network, images, method)
             for network, images in zip(model.networks, inputs, strict=True)
         ]
-        likely = [
-            likelihood_maps(network, images, k, model.lesions)
-            for network, images in zip(model.networks, inputs, strict=True)
-            if method == LIKELIHOOD
-        ]
+        likely = [likelihood_maps(own, k, model.lesions) for own, _ in ran if method == LIKELIHOOD]
         features = np.concatenate([own for _, own in ran], axis=1)
         probabilities = model.head.probabilities(features)
         slope = model.head.slope(features)
-        starts = np.cumsum([0, *(maps.shape[1] for maps, _ in ran)])
+        starts = np.cumsum([0, *(own.shape[1] for _, own in ran)])
         for i, position in enumerate(chunk):
             image, found = shown[i][0], []
             shape = (int(image.pixels.shape[0]), int(image.pixels.shape[1]))
@@ -176,6 +172,14 @@ def look_at(
                 found.append(Cells(values, view.window or (0, 0, *shape)))
             evidence = Evidence(shape, tuple(found))
             yield Look(position, image, features[i], probabilities[i], evidence)
+
+
+def _ran(network: Network, images: Floats, method: str) -> tuple[Floats, Floats]:
+    """Return what maps are made from, and features, of one run of a network."""
+    if method != LIKELIHOOD:
+        return network.maps_and_features(images)
+    likely, features = network.values((LIKELY, "features"), images)
+    return likely, features
 
 
 Shown = tuple[Slice, list[Slice | None]]
