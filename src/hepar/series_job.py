@@ -122,7 +122,8 @@ def explain_series(
         "labels": list(labels),
         "patients": _patients(drawing, manifest, answer, labels.names),
         "findings": [
-            {"code": f.code, "message": f.message} for f in (*manifest.findings, *answer.findings)
+            {"code": f.code, "message": f.message, "severity": f.severity}
+            for f in (*manifest.findings, *answer.findings)
         ],
     }
     write_artefact(out / "explanations.json", "series", content, provenance)
