@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from hepar.fit_job import Job, finders
 from hepar.provenance import stamp, write_artefact, write_atomic
 
 if TYPE_CHECKING:
+    from hepar.config import EvaluateConfig
     from hepar.evaluate import Places, Search
     from hepar.explain import Scene
 
@@ -63,7 +65,9 @@ def _work(job: Job) -> None:
         "likely": LIKELY,
         "outlined": job.outlines is not None,
         "n_patients": len(searches),
-        "rows": _table(searches),
+        "n_series": sum(search.n_series for search in searches),
+        "rows": _table(searches, job.config.evaluate),
+        "agreement": _agreement(searches, least, job.config.evaluate),
         "patients": patients,
         "least": least,
         "pictures": _draw(job, seen, least),
@@ -74,25 +78,52 @@ def _work(job: Job) -> None:
     write_least_lesion(folder / "bundle", least, provenance)
 
 
-def _table(searches: Sequence[Search]) -> list[dict[str, Any]]:
+def _table(searches: Sequence[Search], config: EvaluateConfig) -> list[dict[str, Any]]:
     """Return how many lesions of a size are found for how many false ones."""
-    from hepar.evaluate import sensitivity_at
+    from hepar.evaluate import sensitivity_at, share_found
 
+    series = [search.n_series for search in searches]
+    units = [False, True] if all(series) and sum(series) > len(series) else [False]
     rows = []
     for least in _LEAST_MM:
         n = sum(x.diameter_mm >= least for s in searches for x in s.lesions)
-        for false in _FALSE:
-            found, threshold = sensitivity_at(searches, false, least)
-            rows.append(
-                {
-                    "least_mm": least,
-                    "false_a_patient": false,
-                    "n_lesions": n,
-                    "sensitivity": found if n else None,
-                    "threshold": threshold,
-                }
-            )
+        for by_series in units:
+            for false in _FALSE:
+                found, threshold = sensitivity_at(searches, false, least, by_series=by_series)
+                share = share_found(searches, threshold, least, config)
+                rows.append(
+                    {
+                        "least_mm": least,
+                        "by": "series" if by_series else "patient",
+                        "false": false,
+                        "n_lesions": n,
+                        "sensitivity": found if n else None,
+                        "low": share.low,
+                        "high": share.high,
+                        "threshold": threshold,
+                    }
+                )
     return rows
+
+
+def _agreement(
+    searches: Sequence[Search], least: float, config: EvaluateConfig
+) -> dict[str, Any] | None:
+    """Return how marked voxels agree with drawn lesions, in patients that have some."""
+    from hepar.evaluate import patient_mean
+
+    overlaps = [search.overlap(least) for search in searches if search.lesions]
+    if not overlaps:
+        return None
+    names = [one.patient_id for one in overlaps]
+    measured = {
+        "dice": np.array([one.dice for one in overlaps]),
+        "volume_error": np.array([abs(one.volume_error or 0.0) for one in overlaps]),
+    }
+    return {
+        name: dataclasses.asdict(patient_mean(values, names, config))
+        for name, values in measured.items()
+    }
 
 
 def _searches(job: Job) -> Iterator[tuple[Search, Scenes]]:
@@ -107,9 +138,11 @@ def _searches(job: Job) -> Iterator[tuple[Search, Scenes]]:
         for row in rows:
             series.setdefault((samples[row].patient_id, samples[row].series_id), []).append(row)
         found: dict[str, tuple[list[Places], Scenes]] = {}
+        stacks: Counter[str] = Counter()
         for (patient, _), own in series.items():
             stacked = is_stack([samples[row] for row in own])
             seen = find_lesions(network, reader, own, job.config.backbone, stacked=stacked)
+            stacks[patient] += stacked
             parts = [slice(None)] if stacked else [slice(z, z + 1) for z in range(len(own))]
             kept, scenes = found.setdefault(patient, ([], {}))
             for part in parts:
@@ -123,7 +156,7 @@ def _searches(job: Job) -> Iterator[tuple[Search, Scenes]]:
         for patient, (kept, scenes) in found.items():
             lesions = tuple(one for places in kept for one in places.lesions)
             candidates = tuple(one for places in kept for one in places.candidates)
-            yield Search(patient, lesions, candidates), scenes
+            yield Search(patient, lesions, candidates, stacks[patient]), scenes
 
 
 def _draw(job: Job, found: Sequence[tuple[Search, Scenes]], least: float) -> list[dict[str, Any]]:

@@ -9,7 +9,15 @@ import pytest
 from hepar.provenance import stamp, write_artefact
 from hepar.report import write_report
 
-ROW = {"least_mm": 0.0, "false_a_patient": 1.0, "n_lesions": 3, "sensitivity": 0.67}
+ROW = {
+    "least_mm": 0.0,
+    "by": "patient",
+    "false": 1.0,
+    "n_lesions": 3,
+    "sensitivity": 0.67,
+    "low": None,
+    "high": None,
+}
 PATIENT = {"patient_id": "P1", "lesions": [{"diameter_mm": 12.0, "score": 0.8}], "candidates": []}
 PICTURE = {
     "file": "figures/lesions/000001.png",
@@ -33,6 +41,8 @@ def section(make_run, parse_page, tmp_path):
             "likely": 0.4,
             "outlined": False,
             "n_patients": 1,
+            "n_series": 1,
+            "agreement": None,
             "rows": [{**ROW, "threshold": 0.7}],
             "patients": [PATIENT],
             **more,
@@ -58,3 +68,19 @@ def test_a_run_without_pictures_has_its_table(section):
     text = section()
     assert "all (3)" in text
     assert "Slices of them" not in text
+
+
+def test_false_places_a_series_have_a_line_of_their_own(section):
+    agreement = {
+        name: {"value": value, "low": None, "high": None, "n_patients": 1}
+        for name, value in (("dice", 0.62), ("volume_error", 0.31))
+    }
+    rows = [
+        {**ROW, "threshold": 0.7},
+        {**ROW, "by": "series", "sensitivity": 1.0, "low": 0.8, "high": 1.0, "threshold": 0.3},
+    ]
+    text = section(n_series=4, rows=rows, agreement=agreement)
+    assert "or over their 4 series" in text
+    assert "all (3), false a patient" in text
+    assert "all (3), false a series</th><td>1.00 (0.80\u20131.00)</td>" in text
+    assert "Dice coefficient of 0.62 and miss their volume by 31 %" in text

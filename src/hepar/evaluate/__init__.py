@@ -37,6 +37,7 @@ from hepar.evaluate.lesions import (
     froc,
     search_series,
     sensitivity_at,
+    share_found,
 )
 from hepar.evaluate.metrics import METRICS, count_by_patient
 from hepar.evaluate.net_benefit import DECISION_THRESHOLDS, decision_curve
@@ -141,6 +142,7 @@ __all__ = [
     "roc_curve",
     "search_series",
     "sensitivity_at",
+    "share_found",
     "size_groups",
     "subgroup_columns",
     "subgroup_warning",
