@@ -118,5 +118,5 @@ def test_patients_that_never_had_to_be_told_apart_get_no_answer(scores):
     again = decision_from_json(json.loads(json.dumps(decision.to_json())))
     for one in again.answer(patients):
         assert not one.label
-        assert f"every patient that taught it is {scores.labels[-1]};" in one.reason
+        assert f"every patient that taught it is {scores.labels[-1]}," in one.reason
     assert any("No answers about patients" in note for note in decision.notes)

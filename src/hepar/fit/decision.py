@@ -71,4 +71,7 @@ def _never_told_apart(patients: Predictions) -> str:
     found = sorted(set(patients.reference.tolist()) - {""})
     if len(found) != 1 or len(patients.labels) < 2:
         return ""
-    return f"never tested: every {patients.unit} that taught it is {found[0]}; see its slices"
+    return (
+        f"every {patients.unit} that taught it is {found[0]}, so this was never tested; "
+        "see its slices"
+    )
