@@ -17,7 +17,7 @@ from pathlib import Path
 from hepar.backbone import BACKBONES
 from hepar.config import PRESETS, describe_settings
 from hepar.evaluate import METRICS
-from hepar.explain import METHODS, OCCLUSION
+from hepar.explain import AUTO, METHODS, OCCLUSION, method_of
 from hepar.explain.occlusion import occlude
 from hepar.fit import HEAD_KINDS
 from hepar.model import HEADS
@@ -78,7 +78,10 @@ def _names() -> str:
         f"## Heads of bundles\n\n`--head` takes {', '.join(f'`{kind}`' for kind in HEAD_KINDS)}.\n",
         _table(["name", "what it is"], _meanings(HEADS.items())),
         "## Heat maps (`--method`)\n",
-        _table(["name", "what it shows"], _meanings([*METHODS.items(), (OCCLUSION, occlude)])),
+        _table(
+            ["name", "what it shows"],
+            _meanings([(AUTO, method_of), *METHODS.items(), (OCCLUSION, occlude)]),
+        ),
         "## Metrics\n",
         _table(["name", "meaning"], [[f"`{n}`", metric.meaning] for n, metric in METRICS.items()]),
     ]

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from hepar.backbone import BACKBONES, BackboneSpec, Weights, find_weights
 from hepar.config import RunConfig, SplitConfig
-from hepar.data import Finding, Manifest, read_manifest, write_manifest
+from hepar.data import Finding, Manifest, Sample, read_manifest, write_manifest
 from hepar.errors import ConfigError, IngestError
 from hepar.ledger import Ledger
 from hepar.preprocess import NetworkInput, Recipe, make_recipe
 from hepar.progress import LOG
 from hepar.provenance import command_line, digest, sha256_file, stamp
 from hepar.split import Split, make_split, read_split, write_split
+from hepar.words import counted
 
 if TYPE_CHECKING:
     from hepar.audit import Audit
@@ -251,27 +252,15 @@ def _say_recipe(manifest: Manifest, parts: Sequence[PlannedPart]) -> Manifest:
 
 
 def _without_liver(manifest: Manifest) -> Manifest:
-    """Return the manifest without slices whose mask shows no liver, and say how many those are.
-
-    Raises:
-        IngestError: no slice of a label is left.
-    """
-    shown = tuple(s for s in manifest.samples if s.extra.get("liver_px") != "0")
-    gone = Counter(s.label for s in manifest.samples if s.extra.get("liver_px") == "0")
-    if not gone:
-        return manifest
-    told = ", ".join(f"{n} {label or 'unlabelled'}" for label, n in sorted(gone.items()))
-    lost = sorted(set(gone) - {""} - {s.label for s in shown})
-    if lost:
-        raise IngestError(
-            f"masks: expected liver in some slice of every label, got none in those of "
-            f"{', '.join(lost)} ({told} without). Correct ingest.mask_values, or pass --recipe "
-            "picture (ct for HU), which looks at no mask."
-        )
-    message = f"{gone.total()} slices whose mask shows no liver are left out ({told})."
-    LOG.info("%s", message)
-    finding = Finding("left-out", "masks", message, "note")
-    return dataclasses.replace(manifest, samples=shown, findings=(*manifest.findings, finding))
+    """Return the manifest without slices whose mask shows no liver."""
+    gone = [s for s in manifest.samples if s.extra.get("liver_px") == "0"]
+    return _without(
+        gone,
+        manifest,
+        "whose mask shows no liver",
+        "masks: expected liver",
+        "Correct ingest.mask_values, or pass --recipe picture (ct for HU), which looks at no mask.",
+    )
 
 
 def _without_outline(manifest: Manifest, config: RunConfig) -> Manifest:
@@ -279,25 +268,45 @@ def _without_outline(manifest: Manifest, config: RunConfig) -> Manifest:
     from hepar.model import Outlines, read_segmenter
 
     outlines = Outlines(manifest, read_segmenter(Path(config.segment.model)))
-    bare = {s.sample_id for s in manifest.samples if not s.mask or manifest.lesions_alone}
-    gone = {
-        sample.sample_id
-        for sample in manifest.samples
-        if sample.sample_id in bare and outlines.logits(sample).max() <= 0
-    }
+    bare = [s for s in manifest.samples if not s.mask or manifest.lesions_alone]
+    return _without(
+        [sample for sample in bare if outlines.logits(sample).max() <= 0],
+        manifest,
+        "where the segmenter finds no liver",
+        f"segmenter {config.segment.model}: expected to find a liver",
+        "Look at its outlines with `hepar segment apply`.",
+    )
+
+
+def _without(
+    gone: Sequence[Sample], manifest: Manifest, which: str, expected: str, advice: str
+) -> Manifest:
+    """Return the manifest without some slices, and say how many those are.
+
+    Args:
+        gone: the slices.
+        manifest: of them and others.
+        which: they are, in words that follow "slices".
+        expected: start of the refusal where no slice of a label is left.
+        advice: end of it.
+
+    Raises:
+        IngestError: no slice of a label is left.
+    """
     if not gone:
         return manifest
-    shown = tuple(s for s in manifest.samples if s.sample_id not in gone)
-    lost = sorted({s.label for s in manifest.samples} - {s.label for s in shown} - {""})
+    names, counts = {s.sample_id for s in gone}, Counter(s.label for s in gone)
+    shown = tuple(s for s in manifest.samples if s.sample_id not in names)
+    told = ", ".join(f"{n} {label or 'unlabelled'}" for label, n in sorted(counts.items()))
+    lost = sorted(set(counts) - {""} - {s.label for s in shown})
     if lost:
         raise IngestError(
-            f"segmenter {config.segment.model}: expected to find a liver in some slice of every "
-            f"label, found none in those of {', '.join(lost)}. Look at its outlines with `hepar "
-            "segment apply`."
+            f"{expected} in some slice of every label, got none in those of {', '.join(lost)} "
+            f"({told} without). {advice}"
         )
-    message = f"{len(gone)} slices where the segmenter finds no liver are left out."
+    message = f"left out: {counted(len(gone), 'slice')} {which} ({told})."
     LOG.info("%s", message)
-    finding = Finding("left-out", "outlines", message, "note")
+    finding = Finding("left-out", "liver", message, "note")
     return dataclasses.replace(manifest, samples=shown, findings=(*manifest.findings, finding))
 
 

@@ -13,14 +13,17 @@ import numpy as np
 
 from hepar.cohort_job import hash_files
 from hepar.data import take_evenly
+from hepar.explain import LIKELIHOOD, Model, lesion_labels, method_of
 from hepar.fit_job import Job, plain_features
 from hepar.provenance import digest, stamp, write_artefact, write_atomic
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from hepar.backbone import Network
     from hepar.evaluate import Predictions
-    from hepar.explain import Aim, Look, Model
-    from hepar.model import Bundle, FoldModel, InputReader, Known
+    from hepar.explain import Aim, Look
+    from hepar.model import Bundle, FoldModel, Head, InputReader, Known
 
 __all__ = ["explain_model"]
 
@@ -65,19 +68,21 @@ def _work(job: Job) -> None:
     hashes = {"predictions.csv": hash_files(job.ledger, "predictions.csv")}
     provenance = stamp(job.ledger.command, seed=config.seed, inputs=hashes)
     scale = shared = _scale(cohort, _COMPARABLE)
-    if config.method == "grad-cam++":
-        scale = _scale(cohort, config.method)
+    if cohort.method == LIKELIHOOD:
+        scale = 1.0
+    elif cohort.method == "grad-cam++":
+        scale = _scale(cohort, cohort.method)
     shown = cohort.shown
     scored = cohort.evenly(config.slices, "masked")
     maps, aims = _draw(cohort, shown, scored, scale)
     similar = _similar(cohort, list(shown))
     localisation = _localisation(cohort, aims)
     said, warns = map_verdict(localisation)
-    verdict = (f"Of left-out patients in training, {config.method}: {said}", warns)
+    verdict = (f"Of left-out patients in training, {cohort.method}: {said}", warns)
     write_map_scale(folder / "bundle", shared, provenance, verdict if localisation else ("", False))
     write_known(folder / "bundle", _known(cohort) if config.known else None, provenance)
     content = {
-        "method": config.method,
+        "method": cohort.method,
         "scale": scale,
         "maps": [{**one, "similar": similar.get(one["sample_id"], [])} for one in maps],
         "localisation": localisation,
@@ -156,10 +161,17 @@ class _Cohort:
             for i, part in enumerate(self.bundle.parts)
         )
 
+    @property
+    def method(self) -> str:
+        """How maps are made."""
+        return method_of(self.job.config.explain.method, self.networks)
+
+    def model(self, networks: tuple[Network, ...], head: Head) -> Model:
+        """Return what answers: networks and a head on their features."""
+        return Model(networks, head, lesion_labels(self.bundle))
+
     def by_model(self, rows: Sequence[int]) -> Iterator[tuple[Model, list[int]]]:
         """Yield the models that never saw some rows, and these rows."""
-        from hepar.explain import Model
-
         split, samples = self.job.cohort.split, self.job.cohort.manifest.samples
         places: dict[int, list[int]] = {}
         for row in rows:
@@ -167,11 +179,11 @@ class _Cohort:
             places.setdefault(-1 if fold is None else fold, []).append(row)
         for fold, own in sorted(places.items()):
             if fold < 0:
-                yield Model(self.networks, self.bundle.head), own
+                yield self.model(self.networks, self.bundle.head), own
                 continue
             model = self.folds[fold]
             networks = self._networks(model) if model.weights else self.networks
-            yield Model(networks, model.head), own
+            yield self.model(networks, model.head), own
 
     def look(self, model: Model, rows: Sequence[int], method: str = "") -> Iterator[Look]:
         """Yield slices with maps."""
@@ -179,14 +191,12 @@ class _Cohort:
 
         config = self.job.config
         how = {"batch": config.backbone.batch, "workers": config.backbone.workers}
-        return look_at(model, self.readers(), rows, method or config.explain.method, **how)
+        return look_at(model, self.readers(), rows, method or self.method, **how)
 
 
 def _scale(cohort: _Cohort, method: str) -> float:
     """Return the log-odds that maps show in full colour: what the model's own slices reach."""
-    from hepar.explain import Model
-
-    model = Model(cohort.networks, cohort.bundle.head)
+    model = cohort.model(cohort.networks, cohort.bundle.head)
     largest = [
         float(look.evidence.heat(int(look.probabilities.argmax())).max())
         for look in cohort.look(model, cohort.evenly(_SCALE_SLICES, "trained"), method)
@@ -235,12 +245,12 @@ def _picture(folder: Path, look: Look, label: int, scale: float) -> dict[str, An
 
 def _localisation(cohort: _Cohort, aims: dict[int, Aim]) -> list[dict[str, Any]]:
     """Return how maps aim, beside those of untrained networks under the same heads."""
-    from hepar.explain import Aimed, Model, summarise_aims
+    from hepar.explain import Aimed, summarise_aims
 
     samples = cohort.job.cohort.manifest.samples
     aimed = []
     for model, rows in cohort.by_model(sorted(aims)):
-        for look in cohort.look(Model(cohort.untrained, model.head), rows):
+        for look in cohort.look(cohort.model(cohort.untrained, model.head), rows):
             sample, other = samples[look.position], _aim(cohort, look)
             if other:
                 own = aims[look.position]
@@ -268,17 +278,11 @@ def _checks(cohort: _Cohort) -> dict[str, Any]:
             if row in reader.empty:
                 continue
             (network,) = model.networks
-            label = int(model.head.probabilities(network.features(image[None]))[0].argmax())
-            checks = check_map(
-                network,
-                untrained,
-                model.head,
-                image,
-                label,
-                config.explain.method,
-                config.explain.seed + row,
-            )
-            found.append(checks)
+            said = model.head.probabilities(network.features(image[None]))[0]
+            shown = model.lesions if cohort.method == LIKELIHOOD else ()
+            label = max(shown or range(len(said)), key=lambda label: said[label])
+            seed = config.explain.seed + row
+            found.append(check_map(model, untrained, image, label, cohort.method, seed))
             patients.append(samples[row].patient_id)
     if not found:
         return {"not_made": "no slice shows the liver"}
@@ -323,26 +327,40 @@ def _known(cohort: _Cohort) -> Known:
     """Return slices that the bundle's model learned from, for new ones to be compared with."""
     import numpy as np
 
-    from hepar.model import Known, compute_features
+    from hepar.model import Known
 
     job, samples = cohort.job, cohort.job.cohort.manifest.samples
     rows = [i for i in cohort.evenly(job.config.explain.known, "trained") if samples[i].label]
-    some = dataclasses.replace(job.cohort.manifest, samples=tuple(samples[i] for i in rows))
     if cohort.trained:
-        parts = zip(cohort.networks, cohort.bundle.parts, strict=True)
-        own = [
-            compute_features(n, job.reader(p.recipe, some), job.config.backbone) for n, p in parts
-        ]
-        features = np.concatenate([rows[:, 0] for rows in own], axis=1)
+        features = _trained_features(cohort, rows)
     else:
         weights = [part.weights for part in job.parts]
         features = plain_features(job, job.cohort.manifest, weights)[rows]
     numbers = {name: i for i, name in enumerate(sorted(job.cohort.manifest.patients, key=digest))}
     return Known(
         np.clip(features, -65504, 65504).astype(np.float16),
-        np.array([cohort.bundle.labels.index(s.label) for s in some.samples], np.int32),
-        np.array([numbers[s.patient_id] for s in some.samples], np.int32),
+        np.array([cohort.bundle.labels.index(samples[i].label) for i in rows], np.int32),
+        np.array([numbers[samples[i].patient_id] for i in rows], np.int32),
     )
+
+
+def _trained_features(cohort: _Cohort, rows: Sequence[int]) -> NDArray[np.float32]:
+    """Return features (n, d) of some slices by the bundle's networks, as its head sees them."""
+    from hepar.model import compute_features, in_context
+
+    job, samples = cohort.job, cohort.job.cohort.manifest.samples
+    beside = job.config.head.beside
+    reach = (-1, 0, 1) if beside else (0,)  # what stands beside a slice is computed with it
+    read = sorted({row + way for row in rows for way in reach} & set(range(len(samples))))
+    own = tuple(samples[row] for row in read)
+    some = dataclasses.replace(job.cohort.manifest, samples=own)
+    parts = zip(cohort.networks, cohort.bundle.parts, strict=True)
+    found = [
+        compute_features(network, job.reader(part.recipe, some), job.config.backbone)
+        for network, part in parts
+    ]
+    seen = in_context(np.concatenate(found, axis=2), own, beside=beside)[:, 0]
+    return np.asarray(seen[np.searchsorted(read, rows)])
 
 
 def _thumb(cohort: _Cohort, row: int) -> dict[str, Any]:

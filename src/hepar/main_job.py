@@ -21,8 +21,9 @@ from hepar.fit_job import Job, decide, fit, guard, write_recipes
 from hepar.ledger import Ledger
 from hepar.lesions_job import search_model
 from hepar.preprocess import read_recipe
-from hepar.provenance import package_version, sha256_file, stamp, write_artefact
+from hepar.provenance import package_version, read_artefact, sha256_file, stamp, write_artefact
 from hepar.settings import check
+from hepar.words import counted
 
 __all__ = [
     "evaluate_model",
@@ -196,6 +197,8 @@ def report_model(
     folder = ledger.folder
     settings = dataclasses.asdict(config)
     warnings = _warnings(cohort.manifest, backbones, config)
+    notes = _notes(cohort.manifest, config)
+    segmenter = _segmenter(config.segment.model)
     backbone = _together(backbones)
     recipe = read_recipe(folder / "recipe.json").name
 
@@ -207,6 +210,8 @@ def report_model(
             "backbone": backbone,
             "recipe": recipe,
             "warnings": warnings,
+            "notes": notes,
+            "segmenter": segmenter,
         }
         write_artefact(folder / "run.json", "run", content, stamp(ledger.command))
         write_samples(folder, cohort.manifest)
@@ -216,12 +221,12 @@ def report_model(
     names = ["manifest.csv", "split.json", "recipe.json", "evaluation.json", "predictions.csv"]
     later = ("audit.json", "trust.json", "controls.json", "lesions.json", "explanations.json")
     names += [name for name in later if (folder / name).is_file()]
-    inputs = [hash_files(ledger, *names), settings, backbone, warnings]
+    inputs = [hash_files(ledger, *names), settings, backbone, warnings, notes, segmenter]
     ledger.stage("report", inputs, ["run.json", *DOCUMENTS, "report.html"], work)
     return folder / "report.html"
 
 
-_ON_PAGE_ONE = {"masks-like-lesions", "labels-alike", "left-out"}
+_ON_PAGE_ONE = {"masks-like-lesions", "labels-alike", "series-at-odds", "left-out"}
 """Codes of findings that a reader must know before any number."""
 
 
@@ -242,21 +247,37 @@ def _warnings(
         warnings.append("The backbone's weights are random: this is a control, not a model.")
     if len(manifest.patients) < 20 and manifest.patients_known:
         warnings.append(
-            f"Only {len(manifest.patients)} patients: intervals are wide, and some are undefined."
+            f"Only {counted(len(manifest.patients), 'patient')}: intervals are wide, and some are "
+            "undefined."
         )
     warnings += [
         finding.message[:1].upper() + finding.message[1:]
         for finding in manifest.findings
         if finding.code in _ON_PAGE_ONE
     ]
-    mixed = sum(len({s.label for s in own} - {""}) > 1 for own in manifest.patients.values())
-    if mixed and config.head.aggregate == "mean":
-        warnings.append(
-            f"{mixed} of {len(manifest.patients)} patients have slices of several labels. Their "
-            "label is the most severe, and the mean over all their slices dilutes it: think of "
-            "head.aggregate=top."
-        )
     return warnings
+
+
+def _notes(manifest: Manifest, config: RunConfig) -> list[str]:
+    """Return advice: what limits no number, and might make a better one."""
+    mixed = sum(len({s.label for s in own} - {""}) > 1 for own in manifest.patients.values())
+    if not mixed or config.head.aggregate != "mean":
+        return []
+    return [
+        f"{mixed} of {counted(len(manifest.patients), 'patient')} with slices of several labels: "
+        "the patient's label is the most severe, and the mean over all slices dilutes it. "
+        "head.aggregate=top looks at the slices that speak most for a label."
+    ]
+
+
+def _segmenter(model: str) -> list[dict[str, Any]]:
+    """Return what was measured of a segmenter on patients it never saw, a record a source."""
+    folder = Path(model)
+    folder = folder.parent if (folder / "segmenter.json").is_file() else folder
+    path = folder / "segmentation.json"
+    if not model or not path.is_file():
+        return []
+    return list(read_artefact(path, "segmentation")["sources"])
 
 
 def _together(backbones: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from hepar.config import BackboneConfig
 from hepar.data import Manifest, Sample
 from hepar.errors import BundleError, DataError
 from hepar.explain import (
+    AUTO,
+    LIKELIHOOD,
     METHODS,
     OCCLUSION,
     Evidence,
@@ -25,11 +27,13 @@ from hepar.explain import (
     draw_heat,
     draw_outlines,
     grey_picture,
+    lesion_labels,
     lesion_outlines,
     look_at,
+    method_of,
     nearest_of,
 )
-from hepar.model import Answer, Bundle, Predictor
+from hepar.model import Answer, Bundle, Predictor, in_context
 from hepar.progress import LOG, track
 from hepar.provenance import read_artefact, write_artefact, write_atomic
 
@@ -53,12 +57,13 @@ class SeriesConfig:
 
     Attributes:
         label: whose evidence; "" for the label predicted for the patient.
-        method: a name in `hepar.explain.METHODS`, or "occlusion".
+        method: a name in `hepar.explain.METHODS`, "occlusion", or "auto": how likely each pixel is
+            a lesion for lesion finders, else "grad-cam".
         gate: let the gate refuse patients, of whom no map is drawn then.
     """
 
     label: str = ""
-    method: str = "grad-cam"
+    method: str = AUTO
     gate: bool = True
 
 
@@ -92,6 +97,7 @@ def explain_series(
     from hepar.report import write_series_page
 
     check_series(predictor, out, config)
+    config = dataclasses.replace(config, method=method_of(config.method, predictor.networks))
     seen, answer = _look(predictor, manifest, config, speed or BackboneConfig())
     labels = predictor.bundle.labels
     mapped = {
@@ -102,8 +108,9 @@ def explain_series(
         if patient not in answer.refused
     }
     scale = predictor.bundle.map_scale if config.method in _ABSOLUTE else None
+    scale = 1.0 if config.method == LIKELIHOOD else scale
     shown = [mapped.get(sample.patient_id) for sample in manifest.samples]
-    similar = _similar(predictor.bundle, seen)
+    similar = _similar(predictor.bundle, seen, manifest.samples)
     drawing = _Drawing(out, seen, shown, scale or _largest(seen, shown), similar)
     shutil.rmtree(out / "pictures", ignore_errors=True)
     content = {
@@ -115,7 +122,8 @@ def explain_series(
         "labels": list(labels),
         "patients": _patients(drawing, manifest, answer, labels.names),
         "findings": [
-            {"code": f.code, "message": f.message} for f in (*manifest.findings, *answer.findings)
+            {"code": f.code, "message": f.message, "severity": f.severity}
+            for f in (*manifest.findings, *answer.findings)
         ],
     }
     write_artefact(out / "explanations.json", "series", content, provenance)
@@ -136,7 +144,7 @@ def check_series(predictor: Predictor, out: Path, config: SeriesConfig) -> None:
             "explain: expected a bundle that sees slices, got one of volumes, whose maps are not "
             "drawn. Use `hepar predict`, or a bundle of --level slice, slab or mil."
         )
-    if config.method != OCCLUSION:
+    if config.method not in {AUTO, OCCLUSION}:
         METHODS.get(config.method)
     labels = predictor.bundle.labels
     if predictor.bundle.centre:
@@ -181,7 +189,8 @@ def _look(
     """Run each network once, for the answers and the maps."""
     readers = predictor.readers(manifest)
     plain = [dataclasses.replace(reader, views=1) for reader in readers]
-    model = Model(predictor.networks, predictor.bundle.head)
+    bundle = predictor.bundle
+    model = Model(predictor.networks, bundle.head, lesion_labels(bundle))
     looks = look_at(
         model,
         plain,
@@ -198,16 +207,24 @@ def _look(
     return seen, predictor.answer(features, plain, speed, gate=config.gate)
 
 
-def _similar(bundle: Bundle, seen: Sequence[_Seen]) -> list[list[dict[str, Any]]]:
-    """Return for each slice the training patients that it resembles most, with their labels."""
+def _similar(
+    bundle: Bundle, seen: Sequence[_Seen], samples: Sequence[Sample]
+) -> list[list[dict[str, Any]]]:
+    """Return for each slice the training patients that it resembles most, with their labels.
+
+    Slices are compared as the head sees them: beside their neighbours, where it does.
+    """
     known = bundle.known
-    if known is None:
-        return [[] for _ in seen]
-    features = np.stack([one.features for one in seen])
+    similar: list[list[dict[str, Any]]] = [[] for _ in seen]
+    shown = [i for i, one in enumerate(seen) if one.evidence.parts]
+    if known is None or not shown:
+        return similar
+    plain = np.stack([seen[i].features for i in shown])[:, None]
+    features = in_context(plain, [samples[i] for i in shown], beside=bundle.beside)[:, 0]
     patients = known.patients.tolist()
     near = nearest_of(features, known.features.astype(np.float32), patients, _SIMILAR)
-    return [
-        [
+    for i, own in zip(shown, near, strict=True):
+        similar[i] = [
             {
                 "training_patient": patients[at],
                 "label": bundle.labels.names[known.labels[at]],
@@ -215,10 +232,7 @@ def _similar(bundle: Bundle, seen: Sequence[_Seen]) -> list[list[dict[str, Any]]
             }
             for at, likeness in own
         ]
-        if one.evidence.parts
-        else []
-        for one, own in zip(seen, near, strict=True)
-    ]
+    return similar
 
 
 def _largest(seen: Sequence[_Seen], shown: Sequence[int | None]) -> float:

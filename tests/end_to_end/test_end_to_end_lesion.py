@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 SMALL = [
@@ -96,3 +97,39 @@ def test_masks_without_lesions_stop_a_finder_in_one_line(cohort, hepar, tmp_path
     assert done.returncode == 2
     assert "expected masks that show lesions of one to 4 labels, got 0" in done.stderr
     assert len([line for line in done.stderr.splitlines() if line.startswith("error")]) == 1
+
+
+@pytest.mark.slow
+def test_known_slices_are_kept_as_the_head_sees_them(run):
+    """Beside their neighbours, as new slices are that are compared with them."""
+    from hepar.config import BackboneConfig
+    from hepar.data import read_manifest
+    from hepar.model import compute_features, in_context, load_predictor
+
+    predictor = load_predictor(run / "bundle")
+    manifest = read_manifest(run / "manifest.csv")
+    (reader,), (network,) = predictor.readers(manifest), predictor.networks
+    plain = compute_features(network, reader, BackboneConfig())
+    beside = in_context(plain, manifest.samples, beside=predictor.bundle.beside)[:, 0]
+    known = predictor.bundle.known.features.astype(np.float32)
+    assert len(known) == len(manifest) == 48
+    np.testing.assert_allclose(known, beside, atol=2e-3)
+    assert np.abs(known - plain[:, 0]).max() > 0.01
+
+
+@pytest.mark.slow
+def test_maps_and_pictures_show_lesions_on_a_scale_of_likelihood(run):
+    maps = json.loads((run / "explanations.json").read_text())
+    assert (maps["method"], maps["scale"]) == ("likelihood", 1.0)
+    assert 0.5 < max(one["largest"] for one in maps["maps"]) <= 1
+    (malignant,) = (one for one in maps["localisation"] if one["label"] == "malignant")
+    assert malignant["energy"]["value"] > 2 * malignant["chance"]["value"]
+    lesions = json.loads((run / "lesions.json").read_text())
+    pictures = lesions["pictures"]
+    assert {one["patient_id"] for one in pictures} <= {p["patient_id"] for p in lesions["patients"]}
+    assert all((run / one["file"]).is_file() for one in pictures)
+    assert any(one["n_found"] for one in pictures)
+    page = (run / "report.html").read_text()
+    assert "Method: likelihood." in page
+    assert "log-odds" not in page[page.index('id="samples"') :]
+    assert page[page.index('id="lesions"') :].count('alt="Slice ') >= len(pictures)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from hepar.data import LESION, LIVER, LabelSet, Slice
 from hepar.explain import (
+    Model,
     check_map,
     draw_heat,
     draw_outlines,
@@ -48,7 +49,7 @@ def image(seed=0):
 
 
 def checks(network, untrained, method="grad-cam"):
-    return check_map(network, untrained, HEAD, image(), 1, method, 0)
+    return check_map(Model((network,), HEAD), untrained, image(), 1, method, 0)
 
 
 def test_a_true_map_takes_away_and_gives_back_what_counts():

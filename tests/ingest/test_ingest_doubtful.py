@@ -81,7 +81,7 @@ def prepared(source, tmp_path):
 def test_slices_without_liver_are_left_out_aloud(table, tmp_path):
     cohort, _ = prepared(table(lambda _label, i: i % 4 > 0), tmp_path)
     message = codes(cohort.manifest)["left-out"].message
-    assert message == "4 slices whose mask shows no liver are left out (4 benign)." or (
+    assert message == "left out: 4 slices whose mask shows no liver (4 benign)." or (
         "2 benign, 2 malignant" in message
     )
     assert len(cohort.manifest) == 12

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -107,3 +108,15 @@ def test_a_document_that_is_no_decision_is_refused():
 
 def test_a_plain_decision_changes_no_probability(scores):
     np.testing.assert_array_equal(Decision().decide(scores)[0].probabilities, scores.probabilities)
+
+
+def test_patients_that_never_had_to_be_told_apart_get_no_answer(scores):
+    mixed = dataclasses.replace(scores, reference=scores.reference.copy())
+    for patient in np.unique(mixed.patient_id):  # one slice of each shows the most severe label
+        mixed.reference[np.argmax(mixed.patient_id == patient)] = scores.labels[-1]
+    _, patients, decision = fit_decision(mixed, HeadConfig(), DecideConfig())
+    again = decision_from_json(json.loads(json.dumps(decision.to_json())))
+    for one in again.answer(patients):
+        assert not one.label
+        assert f"every patient that taught it is {scores.labels[-1]}," in one.reason
+    assert any("No answers about patients" in note for note in decision.notes)

@@ -29,7 +29,7 @@ def aim(label, gain, half):
     }
 
 
-def page(make_run, folder, localisation, checks=None):
+def page(make_run, folder, localisation, checks=None, **more):
     run = make_run(folder, ("normal", "benign", "malignant"), [f"P{i}" for i in range(12)])
     content = {
         "method": "grad-cam",
@@ -38,6 +38,7 @@ def page(make_run, folder, localisation, checks=None):
         "n_looked": 60,
         "localisation": localisation,
         "checks": checks or {"not_made": "explain.checked is 0"},
+        **more,
     }
     write_artefact(run / "explanations.json", "explanations", content, stamp("test"))
     return write_report(run)
@@ -62,6 +63,17 @@ def test_the_verdict_follows_from_the_intervals(
     assert said in text
     assert (f'<p class="alarm">{said}' in text) == alarm
     assert "maps" in parse_page(path).ids
+
+
+def test_the_text_says_what_full_colour_is(make_run, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    cells = page(make_run, tmp_path / "a", []).read_text()
+    assert "full colour is 8.5" in cells
+    assert "its cells are coarse" in cells
+    pixels = page(make_run, tmp_path / "b", [], method="likelihood", scale=1.0).read_text()
+    assert "Method: likelihood. Each pixel of the liver shows how likely" in pixels
+    assert "coarse" not in pixels
 
 
 def test_why_maps_were_not_checked_is_said(make_run, tmp_path):
@@ -92,10 +104,15 @@ def test_the_page_of_a_long_series_shows_some_and_says_how_many_more(tmp_path, h
         "verdict": "",
         "warns": False,
         "patients": [patient],
-        "findings": [],
+        "findings": [
+            {"code": "a", "message": "outlined by the segmenter", "severity": "note"},
+            {"code": "b", "message": "other pixels", "severity": "warning"},
+        ],
     }
     write_artefact(tmp_path / "explanations.json", "series", content, stamp("test"))
     text = write_series_page(tmp_path).read_text()
     assert text.count('src="pictures/a.png"') == 60
+    assert '<p class="note">outlined by the segmenter</p>' in text
+    assert '<p class="warning" role="alert">other pixels</p>' in text
     assert "40 more slices lie in the folder" in text
     assert "<script>" not in text

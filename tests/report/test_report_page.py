@@ -42,6 +42,15 @@ def test_a_hostile_name_is_kept_from_its_neighbours_and_from_the_layout(
     assert not any("L" * 40 in cell for cell in cells)
 
 
+def test_advice_is_a_note_and_a_warning_an_alarm(make_run, tmp_path):
+    run = make_run(tmp_path, ("normal", "tumour"), [f"P{i}" for i in range(30)])
+    document = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**document, "notes": ["Think of <that>."]}))
+    source = write_report(run).read_text(encoding="utf-8")
+    assert '<p class="note">Think of &lt;that&gt;.</p>' in source
+    assert '<p class="warning" role="alert">A &lt;warning&gt;.</p>' in source
+
+
 def test_no_two_parts_of_a_page_share_an_id(make_run, parse_page, tmp_path):
     run = make_run(tmp_path, ("normal", "tumour"), [f"P{i}" for i in range(30)], test=0.3)
     ids = parse_page(write_report(run)).ids

@@ -17,6 +17,7 @@ from hepar.audit.links import Link, find_links
 from hepar.audit.looks import Looks
 from hepar.data import Finding, Manifest
 from hepar.provenance import read_artefact, write_artefact
+from hepar.words import counted
 
 __all__ = ["Audit", "audit_cohort", "grouped", "read_audit", "write_audit"]
 
@@ -143,8 +144,9 @@ def _one_person(names: NDArray[np.str_], links: Sequence[Link]) -> list[dict[str
         share = n / min(size[one], size[other])
         if n >= _SAME_PATIENT or share >= 0.5:
             message = (
-                f"Patients {one} and {other} share {n} images of {size[one]} and {size[other]}: "
-                "perhaps one person under two ids. Give them one patient_id, or leave one out."
+                f"Patients {one} and {other} share {counted(n, 'image')} of {size[one]} and "
+                f"{size[other]}: perhaps one person under two ids. Give them one patient_id, or "
+                "leave one out."
             )
             findings.append(
                 {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,11 @@ class Network:
         """Return the network that a set of weights belongs to."""
         return cls(read_graph(weights.graph), weights.arrays, threads)
 
+    @property
+    def outputs(self) -> list[str]:
+        """Names of what the graph answers."""
+        return [output.name for output in self._session.get_outputs()]
+
     def _run(self, outputs: list[str], images: Floats) -> list[Floats]:
         asked = self._session.get_inputs()[0].shape
         fits = images.ndim == len(asked) and images.shape[1] == asked[1]
@@ -110,13 +115,17 @@ class Network:
         """Return one output of the graph by name, for images (n, 3, h, w) float32."""
         return self._run([name], images)[0]
 
+    def values(self, names: Sequence[str], images: Floats) -> list[Floats]:
+        """Return several outputs of the graph of one run, in the order asked for."""
+        return self._run(list(names), images)
+
     def maps_and_features(self, images: Floats) -> tuple[Floats, Floats]:
         """Return last feature maps (n, d, rows, columns) and their means (n, d).
 
         Raises:
             BackboneError: the graph gives no maps.
         """
-        names = [output.name for output in self._session.get_outputs()]
+        names = self.outputs
         if "maps" not in names:
             raise BackboneError(
                 f"network: expected a graph with the output 'maps', got {names}. "

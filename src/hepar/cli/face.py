@@ -136,6 +136,9 @@ def _cell(value: object) -> str:
 def _root(
     context: typer.Context,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="All findings, and what is left unsaid else.")
+    ] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     import logging
@@ -150,7 +153,8 @@ def _root(
     if context.invoked_subcommand is None:
         raise typer.Exit
     follows = os.environ.get("RANK", "0") != "0"  # under torchrun, the first process speaks
-    show_log(logging.WARNING if quiet or follows else logging.INFO)
+    least = logging.DEBUG if verbose else logging.INFO
+    show_log(logging.WARNING if quiet or follows else least)
 
 
 def main() -> None:

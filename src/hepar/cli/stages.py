@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +26,7 @@ from hepar.cli.face import (
     print_table,
     settings_of,
 )
+from hepar.words import counted
 
 if TYPE_CHECKING:
     from hepar.data import Manifest
@@ -77,13 +80,14 @@ def ingest(
             }
         )
         return
-    people = f"{len(manifest.patients)} patients" if manifest.patients_known else "patients unknown"
+    people = counted(len(manifest.patients), "patient")
+    people = people if manifest.patients_known else "patients unknown"
     listed = ", ".join(f"{n} {label}" for label, n in counts.items())
     typer.echo(f"{out}: {people}, {len(manifest)} samples ({listed})")
-    for finding in manifest.findings[:20]:
-        typer.echo(f"{finding.severity}: {finding.where}: {finding.message}")
-    if len(manifest.findings) > 20:
-        typer.echo(f"... and {len(manifest.findings) - 20} more findings in the .meta.json")
+    if manifest.findings:
+        kinds = Counter(finding.severity for finding in manifest.findings)
+        told = ", ".join(f"{n} {severity}" for severity, n in kinds.items())
+        typer.echo(f"findings  {told}; all in {out.with_suffix('.meta.json')}")
 
 
 @app.command(rich_help_panel=STAGE)
@@ -172,7 +176,17 @@ def phantom(
         duplicates=duplicates,
     )
     write_cohort(out, config)
-    typer.echo(f"{out}: {patients} patients; labels.csv, truth.csv, dicom/, nifti/, png/")
+    typer.echo(
+        f"{out}: {counted(patients, 'patient')}; labels.csv, truth.csv, dicom/, nifti/, png/"
+    )
+    typer.echo("The folders hold the same patients: name one of them.")
+    nifti, dicom, table = (str(out / name) for name in ("nifti", "dicom", "labels.csv"))
+    for command in (
+        ["hepar", "run", nifti, "--out", "RUN"],
+        ["hepar", "run", dicom, "--labels", table, "--out", "RUN"],
+        ["hepar", "segment", "fit", nifti, "--out", "SEGMENTER"],
+    ):
+        typer.echo(f"next  {shlex.join(command)}")
 
 
 @app.command("phantom-tiles", rich_help_panel=STAGE)

@@ -329,7 +329,8 @@ class ExplainConfig:
 
     Attributes:
         run: make heat maps and check them; False leaves them out of the report.
-        method: "grad-cam", "hirescam" or "grad-cam++".
+        method: "grad-cam", "hirescam", "grad-cam++"; or "auto": for lesion finders how likely each
+            pixel is a lesion, else "grad-cam".
         slices: at most, whose maps are compared with lesion masks.
         checked: slices at most, each of another patient, whose maps are checked by changing images.
         known: training slices, about, that the bundle keeps as features and labels, so that
@@ -338,7 +339,7 @@ class ExplainConfig:
     """
 
     run: bool = True
-    method: str = "grad-cam"
+    method: str = "auto"
     slices: int = 200
     checked: int = 12
     known: int = 1000

@@ -25,11 +25,20 @@ from hepar.evaluate.evaluation import (
     UNIT_WARNINGS,
     Evaluation,
     evaluate,
-    headline,
     write_evaluation,
 )
+from hepar.evaluate.headline import headline
 from hepar.evaluate.intervals import Estimate, Undefined, estimate, wilson
-from hepar.evaluate.lesions import Search, froc, search_series, sensitivity_at
+from hepar.evaluate.lesions import (
+    Candidate,
+    Lesion,
+    Places,
+    Search,
+    froc,
+    search_series,
+    sensitivity_at,
+    share_found,
+)
 from hepar.evaluate.metrics import METRICS, count_by_patient
 from hepar.evaluate.net_benefit import DECISION_THRESHOLDS, decision_curve
 from hepar.evaluate.operating_point import (
@@ -64,6 +73,7 @@ from hepar.evaluate.reliability import (
 )
 from hepar.evaluate.subgroups import measure_subgroups, size_groups, subgroup_warning
 from hepar.evaluate.trust import PREVALENCES, measure_trust, subgroup_columns
+from hepar.evaluate.within import not_counted
 
 __all__ = [
     "CALIBRATIONS",
@@ -73,6 +83,7 @@ __all__ = [
     "PREVALENCES",
     "UNIT_WARNINGS",
     "Calibrator",
+    "Candidate",
     "ClaimFinding",
     "Claims",
     "ConformalRule",
@@ -80,8 +91,10 @@ __all__ = [
     "Difference",
     "Estimate",
     "Evaluation",
+    "Lesion",
     "OperatingPoint",
     "Overlap",
+    "Places",
     "Predictions",
     "ReliabilityCurve",
     "Search",
@@ -116,6 +129,7 @@ __all__ = [
     "measure_overlap",
     "measure_subgroups",
     "measure_trust",
+    "not_counted",
     "operating_point_from_json",
     "paired_bootstrap",
     "patient_mean",
@@ -128,6 +142,7 @@ __all__ = [
     "roc_curve",
     "search_series",
     "sensitivity_at",
+    "share_found",
     "size_groups",
     "subgroup_columns",
     "subgroup_warning",

@@ -13,6 +13,7 @@ from hepar.evaluate.conformal import check_method, misfits, own_misfits
 from hepar.evaluate.intervals import MIN_PATIENTS, Undefined, resamples
 from hepar.evaluate.left_out import check_one_row_each, teachers, turns
 from hepar.evaluate.predictions import Predictions
+from hepar.words import counted
 
 __all__ = ["conformal_sureness", "risk_coverage"]
 
@@ -129,7 +130,7 @@ def _band(
     if table.unit == "image":
         return {**none, "no_interval": "patients are unknown, and images of one are alike"}
     if len(patients) < MIN_PATIENTS:
-        few = f"rests on {len(patients)} {table.unit}s, and an interval needs {MIN_PATIENTS}"
+        few = f"rests on {counted(len(patients), table.unit)}, and an interval needs {MIN_PATIENTS}"
         return {**none, "no_interval": few}
     order = np.argsort(place, kind="stable")
     starts = np.searchsorted(place[order], np.arange(place.max() + 1))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hepar.errors import EvaluateError
 from hepar.evaluate.left_out import check_one_row_each, judged, share, teachers
 from hepar.evaluate.predictions import Predictions
+from hepar.words import counted
 
 __all__ = [
     "ConformalRule",
@@ -244,7 +245,7 @@ def _why_too_few(n: Mapping[str, int], coverage: float, unit: str) -> str:
     most = math.floor(round(100 * n[fewest] / (n[fewest] + 1), 9))
     could = f"; up to {most} % could be promised" if most else ""
     return (
-        f"{100 * coverage:g} % needs {least} {unit}s of each label, and {fewest!r} has "
+        f"{100 * coverage:g} % needs {counted(least, unit)} of each label, and {fewest!r} has "
         f"{n[fewest]}{could}"
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from hepar.errors import EvaluateError
 from hepar.evaluate.intervals import Estimate, Undefined, estimate
 from hepar.evaluate.metrics import METRICS, count_by_patient, values
 from hepar.evaluate.predictions import Level, Predictions
-from hepar.provenance import read_artefact, write_artefact
+from hepar.evaluate.within import within_patient
+from hepar.provenance import write_artefact
 
-__all__ = ["UNIT_WARNINGS", "Evaluation", "evaluate", "headline", "write_evaluation"]
+__all__ = ["UNIT_WARNINGS", "Evaluation", "evaluate", "write_evaluation"]
 
 PARTITIONS = {"train": "out-of-fold", "test": "test"}
 """Partition of a prediction -> what its numbers are called; other partitions are not evaluated."""
@@ -48,6 +49,7 @@ class Evaluation:
         confusion: records {level, partition, labels, counts}, reference in rows.
         per_patient: records {patient_id, partition, n_samples, accuracy, auroc, undefined} of the
             slices of each patient; auroc is of the most severe label against the rest.
+        within: records of `within_patient`, one a partition; none where patients are unknown.
         unit: what was left out in turn: "patient", "group" or "image".
         warning: what limits every number; "" where nothing does.
         intervals: {level, resamples, seed} of every interval.
@@ -56,6 +58,7 @@ class Evaluation:
     metrics: tuple[dict[str, Any], ...]
     confusion: tuple[dict[str, Any], ...]
     per_patient: tuple[dict[str, Any], ...]
+    within: tuple[dict[str, Any], ...] = ()
     unit: Unit = "patient"
     warning: str = ""
     intervals: Mapping[str, Any] = field(default_factory=dict)
@@ -83,6 +86,7 @@ def evaluate(predictions: Predictions, patients: Predictions, config: EvaluateCo
     metrics: list[dict[str, Any]] = []
     confusion: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
+    within: list[dict[str, Any]] = []
     levels: list[tuple[Level, Predictions]] = [("slice", predictions)]
     if predictions.unit != "image":
         levels.insert(0, ("patient", patients))
@@ -107,13 +111,14 @@ def evaluate(predictions: Predictions, patients: Predictions, config: EvaluateCo
             )
             if level == "slice" and part.unit != "image":
                 rows += _patient_rows(part, name)
+                within.append(within_patient(part, name, config))
     if not metrics:
         raise EvaluateError(
             "predictions: expected rows with a reference in the train or test partition, got none."
         )
     warning = UNIT_WARNINGS[predictions.unit]
     intervals = {"level": config.level, "resamples": config.resamples, "seed": config.seed}
-    tables = (tuple(metrics), tuple(confusion), tuple(rows))
+    tables = (tuple(metrics), tuple(confusion), tuple(rows), tuple(within))
     return Evaluation(*tables, predictions.unit, warning, intervals)
 
 
@@ -208,86 +213,9 @@ def write_evaluation(path: Path, evaluation: Evaluation, provenance: Mapping[str
         "metrics": list(evaluation.metrics),
         "confusion": list(evaluation.confusion),
         "per_patient": list(evaluation.per_patient),
+        "within_patient": list(evaluation.within),
         "unit": evaluation.unit,
         "warning": evaluation.warning,
         "intervals": dict(evaluation.intervals),
     }
     write_artefact(path, "evaluation", content, provenance)
-
-
-_PREFERENCE = (
-    ("balanced_accuracy", "patient", "test"),
-    ("balanced_accuracy", "patient", "out-of-fold"),
-    ("auroc", "slice", "test"),
-    ("auroc", "slice", "out-of-fold"),
-    ("balanced_accuracy", "slice", "test"),
-    ("balanced_accuracy", "slice", "out-of-fold"),
-    ("accuracy", "slice", "test"),
-    ("accuracy", "slice", "out-of-fold"),
-)
-
-
-def headline(path: Path) -> dict[str, Any]:
-    """Return the one number to show first, with its interval and a sentence that says it.
-
-    Balanced accuracy of patients comes first, of the test partition where there is one. Where it
-    is undefined, as in a cohort whose patients all have one label, another stands in, and the
-    sentence says why.
-
-    Args:
-        path: `evaluation.json`.
-
-    Returns:
-        metric, level, partition, value, low, high, n_patients, n_samples, sentence.
-
-    Raises:
-        EvaluateError: no metric is defined.
-    """
-    document = read_artefact(path, "evaluation")
-    records = {
-        (r["metric"], r["level"], r["partition"]): r
-        for r in document["metrics"]
-        if r["label"] is None
-    }
-    wanted = [records[key] for key in _PREFERENCE if key in records]
-    at = next((i for i, record in enumerate(wanted) if record["value"] is not None), None)
-    if at is None:
-        raise EvaluateError(f"{path}: expected a metric that is defined, got none.")
-    keys = ("metric", "level", "partition", "value", "low", "high", "n_patients", "n_samples")
-    sentence = " ".join(
-        [_sentence(wanted[at], document), *_why_not_better(wanted[:at], document["unit"])]
-    )
-    return {**{key: wanted[at][key] for key in keys}, "sentence": sentence}
-
-
-def _what(record: Mapping[str, Any], unit: Unit) -> str:
-    title = METRICS.get(record["metric"]).title
-    units = f"{unit}s" if record["level"] == "patient" else "slices"
-    return f"{title[0].upper()}{title[1:]} of {units}"
-
-
-def _sentence(record: Mapping[str, Any], document: Mapping[str, Any]) -> str:
-    text = f"{_what(record, document['unit'])} {record['value']:.3f}"
-    if record["low"] is not None:
-        coverage = 100 * document["intervals"]["level"]
-        text += f" ({coverage:g} % interval {record['low']:.3f} to {record['high']:.3f})"
-    else:
-        text += f" (no interval: {record['no_interval']})"
-    if document["unit"] == "image":
-        text += f" on {record['n_samples']} images, in image-level folds"
-        return f"{text}: not what a new patient would see."
-    how = "held out for testing" if record["partition"] == "test" else "left out in turn"
-    if document["unit"] == "group":
-        where = f"on {record['n_patients']} groups of images {how}"
-        return f"{text} {where}: groups were inferred, because patient ids are unknown."
-    return f"{text} on {record['n_patients']} patients {how}."
-
-
-def _why_not_better(undefined: Sequence[Mapping[str, Any]], unit: Unit) -> list[str]:
-    """Say of each metric and level that would have come first why it could not, once."""
-    found: dict[tuple[str, str], str] = {}
-    for record in undefined:
-        held = " held out for testing" if record["partition"] == "test" else ""
-        text = f"{_what(record, unit)}{held} is undefined: {record['undefined']}."
-        found.setdefault((record["metric"], record["level"]), text)
-    return list(found.values())

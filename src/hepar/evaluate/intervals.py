@@ -13,6 +13,7 @@ from hepar.config import EvaluateConfig
 from hepar.errors import EvaluateError
 from hepar.evaluate.metrics import METRICS, PatientCounts, values, why_undefined
 from hepar.evaluate.predictions import Level
+from hepar.words import counted
 
 __all__ = [
     "MIN_PATIENTS",
@@ -297,7 +298,9 @@ def _interval(
     if level == "patient" and formula and (metric.interval != "bootstrap" or fewest < MIN_PATIENTS):
         return formula
     if fewest < MIN_PATIENTS:
-        return _none(f"rests on {fewest} patients, and an interval here needs {MIN_PATIENTS}")
+        return _none(
+            f"rests on {counted(fewest, 'patient')}, and an interval here needs {MIN_PATIENTS}"
+        )
     tail = (1 - coverage) / 2
     low, high = np.quantile(drawn[~np.isnan(drawn)], [tail, 1 - tail]).tolist()
     low, high = min(low, value), max(high, value)

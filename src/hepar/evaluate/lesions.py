@@ -1,4 +1,4 @@
-"""Whether lesions are found: one by one, against how many false ones a patient gets."""
+"""Whether lesions are found: one by one, against how many false ones are, and how well outlined."""
 
 from __future__ import annotations
 
@@ -8,7 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Candidate", "Lesion", "Search", "froc", "search_series", "sensitivity_at"]
+from hepar.config import EvaluateConfig
+from hepar.evaluate.intervals import MIN_PATIENTS, Estimate, resamples
+from hepar.evaluate.overlap import Overlap
+from hepar.words import counted
+
+__all__ = [
+    "Candidate",
+    "Lesion",
+    "Places",
+    "Search",
+    "froc",
+    "search_series",
+    "sensitivity_at",
+    "share_found",
+]
 
 _TOUCH = 0.1
 """Share of a candidate or of a lesion that must lie in the other for them to meet."""
@@ -23,10 +37,12 @@ class Lesion:
     Attributes:
         diameter_mm: of the circle as large as its largest section.
         score: the highest score of a candidate that meets it; 0 where none does.
+        voxels: of it.
     """
 
     diameter_mm: float
     score: float
+    voxels: int = 0
 
 
 @dataclass(frozen=True)
@@ -36,10 +52,14 @@ class Candidate:
     Attributes:
         score: its highest.
         is_false: it meets no drawn lesion.
+        voxels: of it.
+        drawn: voxels of it that somebody drew as lesion.
     """
 
     score: float
     is_false: bool
+    voxels: int = 0
+    drawn: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,11 +70,40 @@ class Search:
         patient_id: who.
         lesions: drawn.
         candidates: found.
+        n_series: series that were searched, each as a stack of slices; 0 where slices stood alone.
     """
 
     patient_id: str
     lesions: tuple[Lesion, ...]
     candidates: tuple[Candidate, ...]
+    n_series: int = 1
+
+    def overlap(self, threshold: float) -> Overlap:
+        """Return how voxels of candidates from a threshold on agree with drawn lesions."""
+        found = [one for one in self.candidates if one.score >= threshold]
+        return Overlap(
+            self.patient_id,
+            drawn=sum(one.voxels for one in self.lesions),
+            found=sum(one.voxels for one in found),
+            both=sum(one.drawn for one in found),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """The lesions and candidates of one series, and where they lie.
+
+    Attributes:
+        lesions: drawn.
+        candidates: found.
+        lesion_of: (z, y, x) 1 + the place in `lesions` that a voxel belongs to; 0 for none.
+        candidate_of: (z, y, x) the same of `candidates`.
+    """
+
+    lesions: tuple[Lesion, ...]
+    candidates: tuple[Candidate, ...]
+    lesion_of: NDArray[np.int32]
+    candidate_of: NDArray[np.int32]
 
 
 def search_series(
@@ -63,7 +112,7 @@ def search_series(
     threshold: float,
     spacing_mm: tuple[float, float],
     least_mm: float = 5.0,
-) -> tuple[list[Lesion], list[Candidate]]:
+) -> Places:
     """Return the lesions and candidates of one series.
 
     Both are connected voxels; a candidate and a lesion meet where a tenth of either lies in the
@@ -80,8 +129,9 @@ def search_series(
         >>> drawn = np.zeros((1, 40, 40), bool)
         >>> drawn[0, 5:15, 5:15] = True
         >>> scores = np.where(drawn, 0.9, 0.1).astype(np.float32)
-        >>> lesions, candidates = search_series(drawn, scores, 0.5, (1.0, 1.0))
-        >>> round(lesions[0].diameter_mm, 1), lesions[0].score > 0.5, candidates[0].is_false
+        >>> found = search_series(drawn, scores, 0.5, (1.0, 1.0))
+        >>> (lesion,), (candidate,) = found.lesions, found.candidates
+        >>> round(lesion.diameter_mm, 1), lesion.score > 0.5, candidate.is_false
         (11.3, True, False)
     """
     from scipy import ndimage
@@ -101,12 +151,26 @@ def search_series(
     large = _diameters(place_of, n_places, pixel) >= least_mm
     kept = [k for k in range(1, n_places + 1) if large[k - 1]]
     wide = _diameters(lesion_of, n_lesions, pixel)
-    lesions = [
-        Lesion(float(wide[i - 1]), float(max((peak[k] for k in kept if meet[i, k]), default=0.0)))
+    lesions = tuple(
+        Lesion(
+            float(wide[i - 1]),
+            float(max((peak[k] for k in kept if meet[i, k]), default=0.0)),
+            int(overlap[i].sum()),
+        )
         for i in range(1, n_lesions + 1)
-    ]
-    candidates = [Candidate(float(peak[k]), not meet[1:, k].any()) for k in kept]
-    return lesions, candidates
+    )
+    candidates = tuple(
+        Candidate(
+            float(peak[k]),
+            not meet[1:, k].any(),
+            int(overlap[:, k].sum()),
+            int(overlap[1:, k].sum()),
+        )
+        for k in kept
+    )
+    number = np.zeros(n_places + 1, np.int32)
+    number[kept] = range(1, len(kept) + 1)
+    return Places(lesions, candidates, np.asarray(lesion_of, np.int32), number[place_of])
 
 
 def _diameters(regions: NDArray[np.int32], n: int, pixel_mm2: float) -> NDArray[np.float64]:
@@ -116,36 +180,68 @@ def _diameters(regions: NDArray[np.int32], n: int, pixel_mm2: float) -> NDArray[
     return np.asarray(2 * np.sqrt(largest * pixel_mm2 / np.pi), np.float64)
 
 
-def froc(searches: Sequence[Search], least_mm: float) -> list[tuple[float, float, float]]:
+def froc(
+    searches: Sequence[Search], least_mm: float, *, by_series: bool = False
+) -> list[tuple[float, float, float]]:
     """Return (threshold, false candidates a patient, sensitivity) for every threshold that matters.
 
     Args:
         searches: of all patients, those without lesions among them.
         least_mm: lesions below this diameter are neither asked for nor counted.
+        by_series: false candidates a series: a patient may have been examined several times.
 
     Source:
         Free-response ROC: Bunch et al., 1978.
     """
     scores = [x.score for s in searches for x in s.lesions if x.diameter_mm >= least_mm]
     false = np.sort([c.score for s in searches for c in s.candidates if c.is_false])
+    n = sum(s.n_series for s in searches) if by_series else len(searches)
     points = []
     for threshold in sorted({*scores, *false.tolist(), 1.0} - {0.0}, reverse=True):
         found = sum(score >= threshold for score in scores)
         above = len(false) - int(np.searchsorted(false, threshold, side="left"))
-        points.append((threshold, above / len(searches), found / len(scores) if scores else 0.0))
+        points.append((threshold, above / n, found / len(scores) if scores else 0.0))
     return points
 
 
 def sensitivity_at(
-    searches: Sequence[Search], false_a_patient: float, least_mm: float
+    searches: Sequence[Search], false: float, least_mm: float, *, by_series: bool = False
 ) -> tuple[float, float]:
     """Return the highest sensitivity with at most so many false candidates, and its threshold.
 
     Args:
         searches: of all patients.
-        false_a_patient: candidates that meet no lesion, mean over patients.
+        false: candidates that meet no lesion, mean over patients.
         least_mm: lesions below this diameter do not count.
+        by_series: mean over series instead.
     """
-    allowed = [(s, -t) for t, false, s in froc(searches, least_mm) if false <= false_a_patient]
+    points = froc(searches, least_mm, by_series=by_series)
+    allowed = [(s, -t) for t, most, s in points if most <= false]
     best, threshold = max(allowed, default=(0.0, -1.0))
     return best, -threshold
+
+
+def share_found(
+    searches: Sequence[Search], threshold: float, least_mm: float, config: EvaluateConfig
+) -> Estimate:
+    """Return the share of lesions found from a threshold on, with a bootstrap interval of patients.
+
+    Args:
+        searches: of all patients.
+        threshold: from which on a candidate counts; taken as given.
+        least_mm: lesions below this diameter do not count.
+        config: resamples, level and seed.
+    """
+    own = [[x.score >= threshold for x in s.lesions if x.diameter_mm >= least_mm] for s in searches]
+    found, total = np.array([[sum(one), len(one)] for one in own], np.float64).reshape(-1, 2).T
+    n, lesions = int((total > 0).sum()), int(total.sum())
+    value = float(found.sum() / max(lesions, 1))
+    if n < MIN_PATIENTS:
+        why = f"rests on {counted(n, 'patient')} with lesions, and an interval here needs "
+        return Estimate(value, None, None, "none", n, lesions, f"{why}{MIN_PATIENTS}")
+    drawn = [
+        counts @ found / np.maximum(counts @ total, 1) for counts in resamples(len(own), config)
+    ]
+    tail = (1 - config.level) / 2
+    low, high = np.quantile(np.concatenate(drawn), [tail, 1 - tail])
+    return Estimate(value, float(low), float(high), "bootstrap", n, lesions)

@@ -12,6 +12,7 @@ from hepar.config import EvaluateConfig
 from hepar.errors import EvaluateError
 from hepar.evaluate.intervals import MIN_PATIENTS, resamples
 from hepar.evaluate.predictions import Predictions
+from hepar.words import counted
 
 __all__ = ["DECISION_THRESHOLDS", "decision_curve"]
 
@@ -86,6 +87,6 @@ def _why_no_interval(table: Predictions, owner: NDArray[np.int64], has: NDArray[
     if fewest >= MIN_PATIENTS:
         return ""
     return (
-        f"rests on {fewest} {table.unit}s with or without {table.labels[-1]!r}, and an interval "
-        f"needs {MIN_PATIENTS}"
+        f"rests on {counted(fewest, table.unit)} with or without {table.labels[-1]!r}, and an "
+        f"interval needs {MIN_PATIENTS}"
     )

@@ -17,19 +17,19 @@ class Overlap:
 
     Attributes:
         patient_id: who.
-        n_slices: slices compared.
         drawn: pixels that somebody drew.
         found: pixels that were found.
         both: pixels in both.
+        n_slices: slices compared.
         worst: least Dice coefficient of a slice with 1 % of the drawn pixels or more.
     """
 
     patient_id: str
-    n_slices: int
     drawn: int
     found: int
     both: int
-    worst: float
+    n_slices: int = 0
+    worst: float = 1.0
 
     @property
     def dice(self) -> float:
@@ -72,9 +72,9 @@ def measure_overlap(
     slices = 2 * large[:, 2] / (large[:, 0] + large[:, 1])
     return Overlap(
         patient_id,
-        len(counts),
         int(total[0]),
         int(total[1]),
         int(total[2]),
+        len(counts),
         float(slices.min()) if len(slices) else 1.0,
     )

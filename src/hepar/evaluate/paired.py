@@ -15,6 +15,7 @@ from hepar.evaluate.intervals import MIN_PATIENTS, Undefined, bootstrap
 from hepar.evaluate.metrics import METRICS, count_by_patient, values
 from hepar.evaluate.predictions import Predictions
 from hepar.registry import nearest
+from hepar.words import counted
 
 __all__ = ["Difference", "compare_all", "delong", "holm", "mcnemar", "paired_bootstrap"]
 
@@ -121,7 +122,9 @@ def delong(
     has = a.reference == label
     m, n = int(has.sum()), int((~has).sum())
     if min(m, n) < MIN_PATIENTS:
-        return Undefined(f"rests on {min(m, n)} patients, and DeLong's test needs {MIN_PATIENTS}")
+        return Undefined(
+            f"rests on {counted(min(m, n), 'patient')}, and DeLong's test needs {MIN_PATIENTS}"
+        )
     parts = [
         _placements(t.probabilities[has, column], t.probabilities[~has, column]) for t in (a, b)
     ]
@@ -181,7 +184,9 @@ def paired_bootstrap(
         return Undefined(_UNKNOWN)
     fewest = min(c.fewest_patients(own, None) for c in counts)
     if fewest < MIN_PATIENTS:
-        return Undefined(f"rests on {fewest} patients, and a bootstrap needs {MIN_PATIENTS}")
+        return Undefined(
+            f"rests on {counted(fewest, 'patient')}, and a bootstrap needs {MIN_PATIENTS}"
+        )
     value = [float(values(own, c.tally())[-1]) for c in counts]
     difference = value[0] - value[1]
     drawn = [bootstrap(c, config)[metric][:, -1] for c in counts]  # one seed: the same patients

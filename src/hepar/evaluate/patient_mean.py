@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hepar.config import EvaluateConfig
 from hepar.evaluate.intervals import MIN_PATIENTS, Estimate, resamples
+from hepar.words import counted
 
 __all__ = ["patient_mean"]
 
@@ -31,7 +32,7 @@ def patient_mean(
     means = np.bincount(place, values) / np.bincount(place)
     value, n = float(means.mean()), len(names)
     if n < MIN_PATIENTS:
-        why = f"rests on {n} patients, and an interval here needs {MIN_PATIENTS}"
+        why = f"rests on {counted(n, 'patient')}, and an interval here needs {MIN_PATIENTS}"
         return Estimate(value, None, None, "none", n, len(values), why)
     drawn = np.concatenate([counts @ means / n for counts in resamples(n, config)])
     tail = (1 - config.level) / 2

@@ -24,6 +24,7 @@ from hepar.evaluate.intervals import MIN_PATIENTS, Undefined, resamples, wilson
 from hepar.evaluate.predictions import Predictions
 from hepar.evaluate.recalibration import calibration_intercept, calibration_slope
 from hepar.registry import nearest
+from hepar.words import counted
 
 __all__ = [
     "CALIBRATION_METRICS",
@@ -193,7 +194,7 @@ def _why_no_interval(part: Predictions, label: str | None) -> str:
         patients = [part.patient_id[has], part.patient_id[~has]]
     fewest = min(len(np.unique(ids)) for ids in patients)
     if fewest < MIN_PATIENTS:
-        return f"rests on {fewest} patients, and an interval here needs {MIN_PATIENTS}"
+        return f"rests on {counted(fewest, 'patient')}, and an interval here needs {MIN_PATIENTS}"
     return ""
 
 

@@ -2,6 +2,7 @@
 
 from hepar.explain.cam import METHODS
 from hepar.explain.faithfulness import Checks, check_map
+from hepar.explain.likelihood import AUTO, LIKELIHOOD, lesion_labels, method_of
 from hepar.explain.localisation import Aim, measure_aim
 from hepar.explain.look import OCCLUSION, Cells, Evidence, Look, Model, look_at
 from hepar.explain.neighbours import nearest_of, nearest_patients
@@ -14,9 +15,15 @@ from hepar.explain.overlay import (
     in_colour,
     lesion_outlines,
 )
+from hepar.explain.scenes import CANDIDATE, DRAWN, FALSE, Scene, draw_scene, scenes_of
 from hepar.explain.summary import Aimed, summarise_aims, summarise_checks
 
 __all__ = [
+    "AUTO",
+    "CANDIDATE",
+    "DRAWN",
+    "FALSE",
+    "LIKELIHOOD",
     "METHODS",
     "OCCLUSION",
     "Aim",
@@ -26,18 +33,23 @@ __all__ = [
     "Evidence",
     "Look",
     "Model",
+    "Scene",
     "check_map",
     "draw_contours",
     "draw_heat",
     "draw_outlines",
     "draw_scale",
+    "draw_scene",
     "grey_picture",
     "in_colour",
+    "lesion_labels",
     "lesion_outlines",
     "look_at",
     "measure_aim",
+    "method_of",
     "nearest_of",
     "nearest_patients",
+    "scenes_of",
     "summarise_aims",
     "summarise_checks",
 ]

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from hepar.backbone import Network
 from hepar.explain.cam import METHODS
-from hepar.model import Head
+from hepar.explain.likelihood import LIKELIHOOD, LIKELY, likelihood_maps
+from hepar.explain.look import Model
 
 __all__ = ["Checks", "check_map", "likeness"]
 
@@ -50,26 +51,41 @@ class Checks:
 
 @dataclass(frozen=True, eq=False)
 class _Subject:
-    network: Network
-    head: Head
+    model: Model
     label: int
     method: str
 
+    @property
+    def network(self) -> Network:
+        (network,) = self.model.networks
+        return network
+
     def map(self, image: Floats, network: Network | None = None) -> Floats:
         """Return the label's cells (h, w) for an image (3, H, W)."""
-        maps, features = (network or self.network).maps_and_features(image[None])
-        slope = self.head.slope(features)
+        network = network or self.network
+        if self.method == LIKELIHOOD:
+            k = len(self.model.head.labels)
+            (found,) = likelihood_maps(network.value(LIKELY, image[None]), k, self.model.lesions)
+            return np.asarray(found[self.label], np.float32)
+        maps, features = network.maps_and_features(image[None])
+        slope = self.model.head.slope(features)
         cells = METHODS.get(self.method)(maps[0], slope.gradient[0], slope.zero[0])
         return np.asarray(cells[self.label], np.float32)
 
+    def likeness(self, one: Floats, other: Floats) -> float:
+        """Return how alike two maps are: of likelihood, where one of them is above 0."""
+        if self.method == LIKELIHOOD:
+            inside = (one > 0) | (other > 0)
+            one, other = one[inside], other[inside]
+        return likeness(one, other)
+
     def probability(self, images: Floats) -> NDArray[np.float64]:
-        return self.head.probabilities(self.network.features(images))[:, self.label]
+        return self.model.head.probabilities(self.network.features(images))[:, self.label]
 
 
 def check_map(
-    network: Network,
+    model: Model,
     untrained: Network,
-    head: Head,
     image: Floats,
     label: int,
     method: str,
@@ -78,19 +94,18 @@ def check_map(
     """Return what the map of a label is worth for one image.
 
     Args:
-        network: that answered.
+        model: that answered, of one network.
         untrained: the same architecture with random weights.
-        head: on the features of `network`.
         image: (3, H, W) network input.
         label: whose map.
-        method: a name in `hepar.explain.METHODS`.
+        method: a name in `hepar.explain.METHODS`, or "likelihood" of a lesion finder.
         seed: of the random order, which has the map's own smoothness.
 
     Source:
         Petsiuk et al., BMVC 2018 (deletion, insertion); Adebayo et al., NeurIPS 2018 (randomised
         weights).
     """
-    subject = _Subject(network, head, label, method)
+    subject = _Subject(model, label, method)
     cells = subject.map(image)
     side = image.shape[1]
     noise = np.random.default_rng(seed).normal(size=cells.shape).astype(np.float32)
@@ -108,8 +123,8 @@ def check_map(
         deletion_random=means[1],
         insertion=means[2],
         insertion_random=means[3],
-        randomised=likeness(cells, subject.map(image, untrained)),
-        shifted=likeness(_enlarged(cells, side)[:-step, :-step], back),
+        randomised=subject.likeness(cells, subject.map(image, untrained)),
+        shifted=subject.likeness(_enlarged(cells, side)[:-step, :-step], back),
     )
 
 
@@ -120,6 +135,8 @@ def likeness(one: Floats, other: Floats) -> float:
         >>> likeness(np.array([[0.0, 1.0]]), np.array([[3.0, 1.0]]))
         -1.0
     """
+    if not one.size:
+        return 0.0
     a, b = one.ravel().astype(np.float64), other.ravel().astype(np.float64)
     a, b = a - a.mean(), b - b.mean()
     length = float(np.sqrt((a @ a) * (b @ b)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from hepar.backbone import Network, load_ahead
 from hepar.data import Slice
 from hepar.explain.cam import METHODS
+from hepar.explain.likelihood import LIKELIHOOD, LIKELY, likelihood_maps
 from hepar.explain.occlusion import occlude
 from hepar.model import Head, InputReader
 
@@ -29,10 +31,13 @@ class Model:
     Attributes:
         networks: of the parts, ready to run.
         head: on their pooled features, side by side.
+        lesions: of which label each kind of lesion is that a finder tells apart; empty where it is
+            none, or nobody knows.
     """
 
     networks: tuple[Network, ...]
     head: Head
+    lesions: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +45,12 @@ class Cells:
     """What one network's cells say.
 
     Attributes:
-        values: (k, h, w), of each label; in log-odds where the method has that unit.
+        values: (k, h, w), of each label; in log-odds, or likelihood, where the method has that
+            unit.
         window: (top, left, height, width) of the slice that the network sees.
     """
 
-    values: Floats
+    values: NDArray[np.floating[Any]]
     window: tuple[int, int, int, int]
 
 
@@ -88,7 +94,7 @@ class Look:
 
 
 def spread(
-    cells: Floats, window: tuple[int, int, int, int], shape: tuple[int, int]
+    cells: NDArray[np.floating[Any]], window: tuple[int, int, int, int], shape: tuple[int, int]
 ) -> NDArray[np.float32]:
     """Return cells (h, w) resampled linearly onto their window of a slice (y, x).
 
@@ -97,7 +103,9 @@ def spread(
         [[0.0, 1.0, 1.0], [0.0, 0.0, 0.0]]
     """
     top, left, height, width = window
-    large = cv2.resize(cells, (width, height), interpolation=cv2.INTER_LINEAR)
+    large = cv2.resize(
+        np.asarray(cells, np.float32), (width, height), interpolation=cv2.INTER_LINEAR
+    )
     whole = np.zeros(shape, np.float32)
     rows, columns = np.arange(shape[0]) - top, np.arange(shape[1]) - left
     rows, columns = rows[(rows >= 0) & (rows < height)], columns[(columns >= 0) & (columns < width)]
@@ -120,7 +128,8 @@ def look_at(
         model: networks and head.
         readers: of one manifest, one a network.
         positions: in the manifest.
-        method: a name in `METHODS`, or "occlusion", which runs a network 49 times a slice.
+        method: a name in `METHODS`; "likelihood", of lesion finders; or "occlusion", which runs a
+            network 49 times a slice.
         batch: slices in one call of a network.
         workers: threads that read; 0 for one per core.
 
@@ -129,18 +138,20 @@ def look_at(
         RecipeError: the recipe does not fit a slice.
         RegistryError: the method is unknown.
     """
-    cells = None if method == OCCLUSION else METHODS.get(method)
+    cells = None if method in {OCCLUSION, LIKELIHOOD} else METHODS.get(method)
+    k = len(model.head.labels)
     parts = [list(positions[at : at + batch]) for at in range(0, len(positions), batch)]
     for chunk, shown in load_ahead(parts, lambda part: _read(readers, part), workers):
         inputs = [_inputs(shown, i, reader.recipe.size) for i, reader in enumerate(readers)]
         ran = [
-            network.maps_and_features(images)
+            _ran(network, images, method)
             for network, images in zip(model.networks, inputs, strict=True)
         ]
+        likely = [likelihood_maps(own, k, model.lesions) for own, _ in ran if method == LIKELIHOOD]
         features = np.concatenate([own for _, own in ran], axis=1)
         probabilities = model.head.probabilities(features)
         slope = model.head.slope(features)
-        starts = np.cumsum([0, *(maps.shape[1] for maps, _ in ran)])
+        starts = np.cumsum([0, *(own.shape[1] for _, own in ran)])
         for i, position in enumerate(chunk):
             image, found = shown[i][0], []
             shape = (int(image.pixels.shape[0]), int(image.pixels.shape[1]))
@@ -148,6 +159,9 @@ def look_at(
                 view = shown[i][1][number]
                 start, stop = int(starts[number]), int(starts[number + 1])
                 if view is None:
+                    continue
+                if likely:
+                    found.append(Cells(likely[number][i], view.window or (0, 0, *shape)))
                     continue
                 if cells is None:
                     seen = (model.networks[number], model.head, inputs[number][i])
@@ -158,6 +172,14 @@ def look_at(
                 found.append(Cells(values, view.window or (0, 0, *shape)))
             evidence = Evidence(shape, tuple(found))
             yield Look(position, image, features[i], probabilities[i], evidence)
+
+
+def _ran(network: Network, images: Floats, method: str) -> tuple[Floats, Floats]:
+    """Return what maps are made from, and features, of one run of a network."""
+    if method != LIKELIHOOD:
+        return network.maps_and_features(images)
+    likely, features = network.values((LIKELY, "features"), images)
+    return likely, features
 
 
 Shown = tuple[Slice, list[Slice | None]]

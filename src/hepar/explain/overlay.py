@@ -16,6 +16,7 @@ __all__ = [
     "draw_heat",
     "draw_outlines",
     "draw_scale",
+    "edges_of",
     "grey_picture",
     "in_colour",
     "lesion_outlines",
@@ -52,9 +53,14 @@ def lesion_outlines(image: Slice, side: int) -> list[NDArray[np.int32]]:
     """Return the outlines of a slice's lesions in the square that `grey_picture` draws."""
     if image.mask is None or not (image.mask == LESION).any():
         return []
-    lesion = _squared((image.mask == LESION).astype(np.uint8), side, cv2.INTER_NEAREST)
+    return edges_of(image.mask == LESION, side)
+
+
+def edges_of(region: NDArray[np.bool_], side: int) -> list[NDArray[np.int32]]:
+    """Return the outlines of a region (y, x) of a slice in the square that `grey_picture` draws."""
+    small = _squared(region.astype(np.uint8), side, cv2.INTER_NEAREST)
     found, _ = cv2.findContours(
-        np.asarray(lesion, np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+        np.asarray(small, np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
     )
     return [np.asarray(outline, np.int32) for outline in found]
 
@@ -69,11 +75,7 @@ def draw_contours(picture: Picture, regions: Sequence[NDArray[np.bool_]], side: 
     """
     drawn = in_colour(picture).copy()
     for region, colour in zip(regions, (_SKY, _ORANGE), strict=True):
-        small = _squared(region.astype(np.uint8), side, cv2.INTER_NEAREST)
-        edges, _ = cv2.findContours(
-            np.asarray(small, np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
-        )
-        cv2.drawContours(drawn, edges, -1, colour, 1, cv2.LINE_AA)
+        cv2.drawContours(drawn, edges_of(region, side), -1, colour, 1, cv2.LINE_AA)
     return drawn
 
 

@@ -50,6 +50,9 @@ def fit_decision(
     point = choose_operating_point(patients, config.sensitivity, config.bound)
     if isinstance(point, Undefined):
         notes.append(f"No operating point: {point.reason}.")
+    untested = _never_told_apart(patients)
+    if untested:
+        notes.append(f"No answers about {scores.unit}s: {untested}.")
     decision = Decision(
         aggregate=head.aggregate,
         top_k=head.top_k,
@@ -58,5 +61,17 @@ def fit_decision(
         sets=rule,
         point=None if isinstance(point, Undefined) else point,
         notes=tuple(notes),
+        untested=untested,
     )
     return slices, patients, decision
+
+
+def _never_told_apart(patients: Predictions) -> str:
+    """Return why nothing is known of answers about patients; "" where something is."""
+    found = sorted(set(patients.reference.tolist()) - {""})
+    if len(found) != 1 or len(patients.labels) < 2:
+        return ""
+    return (
+        f"every {patients.unit} that taught it is {found[0]}, so this was never tested; "
+        "see its slices"
+    )

@@ -216,7 +216,11 @@ class _Folds:
             models.append(FoldModel(head, arrays))
         final = models[-1]
         weights = {**self.part.weights, **final.weights}
-        backbone = {**self.part.backbone, "feature_dim": 2 * len(self.cohort.lesions)}
+        backbone = {
+            **self.part.backbone,
+            "feature_dim": 2 * len(self.cohort.lesions),
+            "lesions": [self.labels.names[place] for place in self.cohort.lesions],
+        }
         part = dataclasses.replace(self.part, graph=self._graph, weights=weights, backbone=backbone)
         return Found(
             to_predictions(samples, self.split, self.labels, probabilities),

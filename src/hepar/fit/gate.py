@@ -13,6 +13,7 @@ from hepar.data import Sample
 from hepar.errors import FitError
 from hepar.model.cloud import Cloud, unit_rows
 from hepar.model.gate import Gate
+from hepar.words import counted
 
 __all__ = ["fit_gate"]
 
@@ -157,9 +158,9 @@ def _fit_cloud(
         return cloud, ""
     enough = int(np.ceil((1 - share) / share - 1e-9))
     return cloud, (
-        f"The gate's limit is learned from {len(names)} patients: nothing can be promised about "
-        f"the share of a new patient's slices that it refuses ({share:.0%} was asked for; a "
-        f"promise needs {enough} patients)."
+        f"The gate's limit is learned from {counted(len(names), 'patient')}: nothing can be "
+        f"promised about the share of a new patient's slices that it refuses ({share:.0%} "
+        f"was asked for; a promise needs {enough} patients)."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -16,13 +17,18 @@ from hepar.ingest.labels import Labels, find_labels_table, join_labels, read_lab
 from hepar.ingest.looks import Look, look_at, look_at_all
 from hepar.ingest.masked import doubtful_masks, join_masks, with_segmentations
 from hepar.ingest.names import check_names, escaped
+from hepar.ingest.odd_labels import odd_labels
 from hepar.ingest.patients import check_patients, patient_finder, unmatched
 from hepar.ingest.segmentation import Segmentation
 from hepar.progress import LOG
+from hepar.words import counted
 
 __all__ = ["make_manifest"]
 
 _GONE = ("refused", "set-aside")
+
+_NAMED = 3
+"""Findings of one kind that the log names."""
 
 
 def make_manifest(source: Source, config: IngestConfig, *, labelled: bool = True) -> Manifest:
@@ -72,10 +78,9 @@ def make_manifest(source: Source, config: IngestConfig, *, labelled: bool = True
     if labelled:
         notes += [] if config.findings else _unlabelled(samples)
         notes += doubtful_masks(samples, values, config)
-        notes += _same_words(samples)
+        notes += odd_labels(samples)
     notes = [replace(n, where=escaped(n.where), message=escaped(n.message)) for n in notes]
-    for note in notes:
-        LOG.info("%s: %s: %s", note.severity, note.where, note.message)
+    _tell(notes)
     return Manifest(
         samples=tuple(samples),
         labels=_label_set(samples, config),
@@ -87,21 +92,20 @@ def make_manifest(source: Source, config: IngestConfig, *, labelled: bool = True
     )
 
 
-def _same_words(samples: Sequence[Sample]) -> list[Finding]:
-    """Return a finding for labels that differ only by case, spaces, hyphens or underscores."""
-    words: dict[str, set[str]] = {}
-    for label in {sample.label for sample in samples if sample.label}:
-        words.setdefault("".join(filter(str.isalnum, label.lower())), set()).add(label)
-    return [
-        Finding(
-            "labels-alike",
-            ", ".join(sorted(alike)),
-            f"expected one spelling of a label, got {', '.join(map(repr, sorted(alike)))}: they "
-            "count as different labels. Give them one name in the source.",
-        )
-        for alike in words.values()
-        if len(alike) > 1
-    ]
+def _tell(notes: Sequence[Finding]) -> None:
+    """Log findings: up to three of a kind one by one, more in one line."""
+    kinds: dict[tuple[str, str], list[Finding]] = {}
+    for note in notes:
+        kinds.setdefault((note.severity, note.code), []).append(note)
+    for (severity, code), own in kinds.items():
+        each = logging.INFO
+        if len(own) > _NAMED:
+            names = ", ".join(note.where for note in own[:_NAMED])
+            told = f"{len(own)} times {code} ({names}, ...; `hepar -v` lists all)"
+            LOG.info("%s: %s; the first: %s", severity, told, own[0].message)
+            each = logging.DEBUG
+        for note in own:
+            LOG.log(each, "%s: %s: %s", note.severity, note.where, note.message)
 
 
 def _claims(
@@ -202,7 +206,7 @@ def _unlabelled(samples: Iterable[Sample]) -> list[Finding]:
         )
         return [Finding("unlabelled", "cohort", message)]
     return [
-        Finding("unlabelled", patient, f"expected a label, got none for {n} samples.")
+        Finding("unlabelled", patient, f"expected a label, got none for {counted(n, 'sample')}.")
         for patient, n in counts.items()
     ]
 

@@ -27,6 +27,7 @@ from hepar.ingest.masks import (
 )
 from hepar.ingest.place import MAX_APART, apart
 from hepar.ingest.segmentation import Segmentation
+from hepar.words import counted
 
 __all__ = ["doubtful_masks", "join_masks", "with_segmentations"]
 
@@ -119,7 +120,7 @@ def join_masks(
     notes += [Finding("mask", path, why, "refused") for path, why in refused.items()]
     notes += [
         Finding(
-            "no-liver", path, f"{n} slices show no liver in this mask and are left out.", "note"
+            "no-liver", path, f"left out: {counted(n, 'slice')} without liver in this mask.", "note"
         )
         for path, n in outside.items()
     ]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +18,7 @@ from hepar.model.decision import Decision, decision_from_json
 from hepar.model.gate import Gate, gate_from_document, gate_to_document
 from hepar.model.head import Head, head_from_document, head_to_document
 from hepar.model.known import Known
-from hepar.model.sealed import check_files, read_sealed, seal
+from hepar.model.sealed import check_files, fresh_folder, read_sealed, seal
 from hepar.preprocess import Recipe, recipe_from_json
 from hepar.provenance import sha256_file, write_artefact, write_atomic
 
@@ -138,15 +136,7 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
     """
     from safetensors.numpy import save
 
-    if folder.exists() and not (folder / "bundle.json").exists() and any(folder.iterdir()):
-        raise BundleError(
-            f"{folder}: expected a new folder or an old bundle to replace, got other files. "
-            "Choose another folder."
-        )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
-        room = Path(name) / "bundle"
-        room.mkdir()
+    with fresh_folder(folder, "bundle.json") as room:
         parts = [write_part(room, str(i), part) for i, part in enumerate(bundle.parts)]
         outliner = bundle.segmenter and write_part(room, "segmenter", bundle.segmenter)
         head, arrays = head_to_document(bundle.head)
@@ -170,11 +160,6 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
         write_gate(room, bundle.gate, bundle.provenance)
         write_map_scale(room, bundle.map_scale, bundle.provenance, bundle.map_verdict)
         write_known(room, bundle.known, bundle.provenance)
-        old = Path(name) / "old"
-        if folder.exists():
-            folder.replace(old)
-        room.replace(folder)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_decision(folder: Path, decision: Decision, provenance: Mapping[str, Any]) -> None:

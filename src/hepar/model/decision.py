@@ -61,6 +61,7 @@ class Decision:
         sets: which labels a patient may have; None for no sets.
         point: the threshold of the most severe label; None where none was chosen.
         notes: why something of this is missing, in a line each.
+        untested: why nothing can be said about patients; "" where it can.
     """
 
     aggregate: str = "mean"
@@ -70,6 +71,7 @@ class Decision:
     sets: ConformalRule | None = None
     point: OperatingPoint | None = None
     notes: tuple[str, ...] = field(default=())
+    untested: str = ""
 
     def decide(self, scores: Predictions) -> tuple[Predictions, Predictions]:
         """Return calibrated predictions of slices and of patients from scores of slices."""
@@ -81,9 +83,14 @@ class Decision:
         """Return what is said about each patient.
 
         With sets, the answer is the set's one label, and a set of several labels, or none, is no
-        answer; without, it is the most probable label.
+        answer; without, it is the most probable label. What was never tested is no answer either.
         """
         n = len(patients)
+        if self.untested:
+            return tuple(
+                PatientAnswer(str(name), "", (), None, self.untested)
+                for name in patients.patient_id
+            )
         sets = self.sets.answers(patients.probabilities) if self.sets else [((), "")] * n
         score = patients.probabilities[:, -1]
         flags = [None] * n if self.point is None else (score >= self.point.threshold).tolist()
@@ -109,6 +116,7 @@ class Decision:
             "sets": self.sets.to_json() if self.sets else None,
             "point": self.point.to_json() if self.point else None,
             "notes": list(self.notes),
+            "untested": self.untested,
         }
 
 
@@ -127,6 +135,7 @@ def decision_from_json(document: Mapping[str, Any]) -> Decision:
             sets=conformal_from_json(document["sets"]) if document["sets"] else None,
             point=operating_point_from_json(document["point"]) if document["point"] else None,
             notes=tuple(document["notes"]),
+            untested=document.get("untested", ""),
         )
     except (KeyError, TypeError) as error:
         raise BundleError(f"decision: expected one that hepar wrote, got {error}.") from error

@@ -19,7 +19,7 @@ __all__ = ["LIKELY", "LesionStack", "find_lesions"]
 
 Floats = NDArray[np.float32]
 
-LIKELY = 0.4
+LIKELY = 0.3
 """Smoothed likelihood from which on a voxel is taken for a lesion."""
 
 _SMOOTH_MM, _SMOOTH_SLICES = 3.0, 1.0

@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hepar.errors import BundleError, DataError
 from hepar.provenance import digest, read_artefact, sha256_file
 
-__all__ = ["check_files", "read_sealed", "seal"]
+__all__ = ["check_files", "fresh_folder", "read_sealed", "seal"]
 
 _COPY = "Copy the bundle again from where it was made."
+
+
+@contextmanager
+def fresh_folder(folder: Path, document: str) -> Iterator[Path]:
+    """Yield an empty folder that, once filled, takes the place of another; or nothing changes.
+
+    Args:
+        folder: new or empty, or one that holds `document` and is replaced.
+        document: file that tells what the folder is, such as "bundle.json".
+
+    Raises:
+        BundleError: the folder holds other files.
+    """
+    kind = document.removesuffix(".json")
+    if folder.exists() and not (folder / document).exists() and any(folder.iterdir()):
+        raise BundleError(
+            f"{folder}: expected a new folder or an old {kind} to replace, got other files. "
+            "Choose another folder."
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
+        room = Path(name) / kind
+        room.mkdir()
+        yield room
+        if folder.exists():
+            folder.replace(Path(name) / "old")
+        room.replace(folder)
 
 
 def seal(document: Mapping[str, Any]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,7 +19,7 @@ from hepar.data import Manifest, Sample, Slice
 from hepar.errors import BundleError
 from hepar.ingest import read_slices
 from hepar.model.bundle import Part, read_part, write_part
-from hepar.model.sealed import check_files, read_sealed, seal
+from hepar.model.sealed import check_files, fresh_folder, read_sealed, seal
 from hepar.preprocess import PICTURE_MM, clean_logits, doubts, outline_of
 from hepar.provenance import digest, sha256_file, write_artefact, write_atomic
 
@@ -74,15 +72,7 @@ def write_segmenter(folder: Path, segmenter: Segmenter) -> None:
     """
     from safetensors.numpy import save
 
-    if folder.exists() and not (folder / "segmenter.json").exists() and any(folder.iterdir()):
-        raise BundleError(
-            f"{folder}: expected a new folder or an old segmenter to replace, got other files. "
-            "Choose another folder."
-        )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
-        room = Path(name) / "segmenter"
-        room.mkdir()
+    with fresh_folder(folder, "segmenter.json") as room:
         content: dict[str, Any] = {
             "part": write_part(room, "segmenter", segmenter.part),
             "folds": len(segmenter.folds),
@@ -96,8 +86,6 @@ def write_segmenter(folder: Path, segmenter: Segmenter) -> None:
         content["files"] = {path.name: sha256_file(path) for path in sorted(room.iterdir())}
         content["seal"] = seal({**content, "provenance": dict(segmenter.provenance)})
         write_artefact(room / "segmenter.json", "segmenter", content, segmenter.provenance)
-        shutil.rmtree(folder, ignore_errors=True)
-        room.replace(folder)
 
 
 def read_segmenter(folder: Path) -> Segmenter:

@@ -17,6 +17,7 @@ from hepar.report.model_figures import draw_bars, draw_cost
 from hepar.report.page import fill_page
 from hepar.report.section import Section
 from hepar.report.training import draw_training
+from hepar.words import counted
 
 __all__ = ["COLUMNS", "comparison_rows", "write_comparison"]
 
@@ -148,9 +149,9 @@ def _headline(content: Content) -> dict[str, Any]:
         coverage = 100 * content["interval"]["level"]
         text += f" ({coverage:g} % interval {metric['low']:.3f} to {metric['high']:.3f})"
     how = "held out for testing" if content["partition"] == "test" else "left out in turn"
-    on = f"{content['n_patients']} {content['unit']}s"
+    on = counted(content["n_patients"], content["unit"])
     if content["unit"] == "image":
-        on, how = f"{content['n_samples']} images", f"{how}, in image-level folds"
+        on, how = counted(content["n_samples"], "image"), f"{how}, in image-level folds"
     keys = ("value", "low", "high")
     return {
         **{key: metric[key] for key in keys},

@@ -46,6 +46,7 @@ def write_report(folder: Path) -> Path:
             "made": inputs.run["provenance"],
             "unit": inputs.evaluation["unit"],
             "warnings": inputs.run["warnings"],
+            "notes": inputs.run.get("notes", ()),
             "alarms": [*leaks(inputs), *alarms(inputs)],
             "coverage": f"{100 * inputs.evaluation['intervals']['level']:g} %",
             "picture": _picture(inputs),

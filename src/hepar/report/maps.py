@@ -9,6 +9,7 @@ from typing import Any
 
 from hepar.report.inputs import ReportInputs
 from hepar.report.section import Section
+from hepar.words import counted
 
 __all__ = ["data_url", "heat_of", "map_verdict", "maps", "scale_bar"]
 
@@ -57,6 +58,7 @@ def maps(inputs: ReportInputs) -> Section | None:
             "document": document,
             "verdict": map_verdict(document["localisation"]),
             "checks": document["checks"],
+            "beside": inputs.run["config"]["head"].get("beside", 0),
             "rows": [] if "not_made" in document["checks"] else _rows(document["checks"]),
         },
     )
@@ -79,15 +81,16 @@ def map_verdict(records: Sequence[Mapping[str, Any]]) -> tuple[str, bool]:
     tested = [r for r in records if r["energy_gain"]["low"] is not None]
     if not tested:
         first = records[0]
+        whom = counted(first["n_patients"], "patient")
         found, chance = (f"{100 * first[key]['value']:.0f} %" for key in ("energy", "chance"))
         said = (
             f"{found} of the evidence for {first['label']} lies in lesions, which are {chance} of "
             f"the {first['region']}"
         )
         if all(r["energy"]["value"] <= r["chance"]["value"] for r in records):
-            few = f"{first['n_patients']} patients, too few for an interval"
+            few = f"{whom}, too few for an interval"
             return f"These maps {_WARNING} {said} ({few}).", True
-        return f"{said}; {first['n_patients']} patients cannot tell that from chance.", False
+        return f"{said}; {whom} cannot tell that from chance.", False
     poor = [str(r["label"]) for r in tested if r["energy_gain"]["low"] <= 0]
     if len(poor) == len(records):
         return f"These maps {_WARNING}", True

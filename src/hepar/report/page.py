@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hepar.words import counted
+
 if TYPE_CHECKING:
     from jinja2 import Environment
 
@@ -94,5 +96,6 @@ def _environment(*, escape: bool) -> Environment:
         p_value=_p_value,
         settings=_settings,
         cell=_cell,
+        counted=counted,
     )
     return environment

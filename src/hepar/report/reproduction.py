@@ -10,6 +10,7 @@ from hepar.provenance import read_artefact, write_atomic
 from hepar.report.figures import COLOURS, INK, new_figure, plain, to_svg, write_legend
 from hepar.report.page import fill_page
 from hepar.report.section import Section
+from hepar.words import counted
 
 __all__ = ["write_reproduction"]
 
@@ -53,8 +54,8 @@ def _headline(content: Mapping[str, Any]) -> dict[str, Any]:
     seen, honest = best["images"]["accuracy"]["value"], best["slices"]["accuracy"]
     sentence = (
         f"{best['name']}: accuracy {seen:.3f} when images are divided at random, "
-        f"{honest['value']:.3f} on slices of {content['n_patients']} patients it has never seen. "
-        "Same network, same images, same recipe."
+        f"{honest['value']:.3f} on slices of {counted(content['n_patients'], 'patient')} it has "
+        "never seen. Same network, same images, same recipe."
     )
     keys = ("value", "low", "high")
     return {**{key: honest[key] for key in keys}, "sentence": sentence}

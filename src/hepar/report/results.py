@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from hepar.config import EvaluateConfig
-from hepar.evaluate import METRICS, measure_curves
+from hepar.evaluate import METRICS, measure_curves, not_counted
 from hepar.report.figures import draw_histograms, draw_precision_recall, draw_roc
 from hepar.report.inputs import ReportInputs
+from hepar.report.livers import who_outlined
 from hepar.report.maps import data_url, heat_of, scale_bar
 from hepar.report.section import Section
 from hepar.report.training import draw_training
@@ -43,6 +44,7 @@ def cohort(inputs: ReportInputs) -> Section:
             "labels": labels,
             "n_patients": len(manifest.patients),
             "n_samples": len(manifest),
+            "livers": who_outlined(inputs),
             "n_used": len(slices),
             "of_series": inputs.recipe["name"] == "volume",
             "ends": [_ends(inputs, partition) for partition in inputs.partitions],
@@ -100,6 +102,7 @@ def metrics(inputs: ReportInputs) -> Section:
             "level": level,
             "partition": partition,
             "rows": _metric_rows(inputs, level, partition),
+            "inside": _inside(inputs, partition) if level == "slice" else None,
         }
         for partition in inputs.partitions
         for level in levels
@@ -109,6 +112,14 @@ def metrics(inputs: ReportInputs) -> Section:
         "metrics.html.j2",
         {"tables": tables, "labels": list(inputs.slices.labels)},
     )
+
+
+def _inside(inputs: ReportInputs, partition: str) -> dict[str, Any] | None:
+    """Return the mean AUROC inside patients, and whom it does not count; None where none counts."""
+    for record in inputs.evaluation.get("within_patient", ()):
+        if record["partition"] == partition and record["value"] is not None:
+            return {**record, "not_counted": not_counted(record)}
+    return None
 
 
 def confusion(inputs: ReportInputs) -> Section:
@@ -220,6 +231,7 @@ def samples(inputs: ReportInputs) -> Section | None:
     content = {
         "shown": shown,
         "scale": inputs.explanations.get("scale"),
+        "method": inputs.explanations.get("method"),
         "similar": any(one["similar"] for one in inputs.explanations.get("maps", ())),
         "bar": scale_bar(),
     }

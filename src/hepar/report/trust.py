@@ -9,6 +9,7 @@ from hepar.evaluate import CALIBRATION_METRICS
 from hepar.report.inputs import ReportInputs
 from hepar.report.section import Section
 from hepar.report.trust_figures import draw_abstention, draw_decision_curve, draw_reliability
+from hepar.words import counted
 
 __all__ = ["calibration", "decisions", "subgroups"]
 
@@ -23,7 +24,9 @@ def _too_few(inputs: ReportInputs, partition: str) -> str:
     table = inputs.patients
     name = {"test": "test", "out-of-fold": "train"}[partition]
     n = int(((table.partition == name) & (table.reference != "")).sum())
-    return "" if n >= _FEWEST else f"{n} {table.unit}s are too few, and a curve needs {_FEWEST}"
+    return (
+        "" if n >= _FEWEST else f"{counted(n, table.unit)} are too few, and a curve needs {_FEWEST}"
+    )
 
 
 def _of(records: Sequence[Record], partition: str) -> list[Record]:
