@@ -6,7 +6,6 @@ import dataclasses
 import shutil
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -19,12 +18,15 @@ from hepar.provenance import digest, stamp, write_artefact, write_atomic
 if TYPE_CHECKING:
     from hepar.backbone import Network
     from hepar.evaluate import Predictions
-    from hepar.explain import Aim, Look, Model
+    from hepar.explain import Aim, Look, Model, SeriesLook
     from hepar.model import Bundle, FoldModel, InputReader, Known
 
 __all__ = ["explain_model"]
 
 _SIDE = 256
+_PLANES = 3
+"""Of a series, in a report."""
+
 _SCALE_SLICES = 100
 _SCALE_QUANTILE = 0.95
 
@@ -79,6 +81,7 @@ def _work(job: Job) -> None:
     content = {
         "method": config.method,
         "scale": scale,
+        "things": "series" if cohort.of_series else "slices",
         "maps": [{**one, "similar": similar.get(one["sample_id"], [])} for one in maps],
         "localisation": localisation,
         "n_looked": len(scored),
@@ -173,13 +176,38 @@ class _Cohort:
             networks = self._networks(model) if model.weights else self.networks
             yield Model(networks, model.head), own
 
-    def look(self, model: Model, rows: Sequence[int], method: str = "") -> Iterator[Look]:
-        """Yield slices with maps."""
-        from hepar.explain import look_at
+    @property
+    def of_series(self) -> bool:
+        """Whether a sample is a series, seen in 3D."""
+        return any(part.recipe.needs_series for part in self.bundle.parts)
+
+    def look(
+        self, model: Model, rows: Sequence[int], method: str = ""
+    ) -> Iterator[Look | SeriesLook]:
+        """Yield slices, or series, with maps."""
+        from hepar.explain import look_at, look_at_series
 
         config = self.job.config
+        if self.of_series:
+            (reader,) = self.series_readers
+            own = method or config.explain.method
+            yield from look_at_series(model, reader, rows, own, workers=config.backbone.workers)
+            return
         how = {"batch": config.backbone.batch, "workers": config.backbone.workers}
-        return look_at(model, self.readers(), rows, method or config.explain.method, **how)
+        yield from look_at(model, self.readers(), rows, method or config.explain.method, **how)
+
+    @cached_property
+    def series_readers(self) -> list[InputReader]:
+        """Return what reads series: once, for it keeps their grids."""
+        return self.readers()
+
+    def largest(self, look: Look | SeriesLook, label: int) -> float:
+        """Return the largest value of a map."""
+        from hepar.explain import SeriesLook
+
+        if isinstance(look, SeriesLook):
+            return look.evidence.largest(label) if look.evidence else 0.0
+        return float(look.evidence.heat(label).max())
 
 
 def _scale(cohort: _Cohort, method: str) -> float:
@@ -188,7 +216,7 @@ def _scale(cohort: _Cohort, method: str) -> float:
 
     model = Model(cohort.networks, cohort.bundle.head)
     largest = [
-        float(look.evidence.heat(int(look.probabilities.argmax())).max())
+        cohort.largest(look, int(look.probabilities.argmax()))
         for look in cohort.look(model, cohort.evenly(_SCALE_SLICES, "trained"), method)
     ]
     return max(float(np.quantile(largest, _SCALE_QUANTILE)), 1e-6)
@@ -204,7 +232,7 @@ def _draw(
         for look in cohort.look(model, rows):
             if look.position in shown:
                 label = shown[look.position]
-                record = _picture(cohort.job.ledger.folder, look, label, scale)
+                record = _picture(cohort, look, label, scale)
                 name = samples[look.position].sample_id
                 records.append({"sample_id": name, "label": labels.names[label], **record})
             if look.position in wanted and (aim := _aim(cohort, look)):
@@ -212,25 +240,38 @@ def _draw(
     return records, aims
 
 
-def _aim(cohort: _Cohort, look: Look) -> Aim | None:
-    """Return how the map of a slice's own label aims."""
-    from hepar.explain import measure_aim
+def _aim(cohort: _Cohort, look: Look | SeriesLook) -> Aim | None:
+    """Return how the map of a slice's, or series', own label aims."""
+    from hepar.explain import SeriesLook, aim_of_planes, measure_aim, planes_of
 
     label = cohort.bundle.labels.index(cohort.job.cohort.manifest.samples[look.position].label)
+    if isinstance(look, SeriesLook):
+        (reader,) = cohort.series_readers
+        return aim_of_planes(planes_of(reader, look, label))
     return measure_aim(look.evidence.heat(label), look.image)
 
 
-def _picture(folder: Path, look: Look, label: int, scale: float) -> dict[str, Any]:
+def _picture(cohort: _Cohort, look: Look | SeriesLook, label: int, scale: float) -> dict[str, Any]:
+    """Write a picture of a map, of a series' in the planes where it says most."""
     import cv2
 
-    from hepar.explain import draw_heat, draw_outlines, grey_picture, lesion_outlines
+    from hepar.explain import SeriesLook, draw_map, hottest_planes
 
-    heat = look.evidence.heat(label)
-    coloured = draw_heat(grey_picture(look.image, _SIDE), heat, scale)
-    drawn = draw_outlines(coloured, lesion_outlines(look.image, _SIDE), on_heat=True)
     name = f"figures/maps/{look.position:06d}.png"
-    write_atomic(folder / name, cv2.imencode(".png", drawn)[1].tobytes())
-    return {"file": name, "largest": float(heat.max())}
+    said: dict[str, Any] = {"file": name, "largest": cohort.largest(look, label)}
+    if isinstance(look, SeriesLook):
+        (reader,) = cohort.series_readers
+        planes = hottest_planes(reader, look, label, _PLANES)
+        shown = [draw_map(plane.image, plane.heat, scale, _SIDE) for plane in planes]
+        of = len(reader.heights(look.position))
+        said["planes"] = [f"{plane.number + 1} of {of}" for plane in planes]
+        if look.evidence:
+            said["cell_mm"] = [round(side) for side in look.evidence.cell_mm]
+        drawn = np.hstack(shown or [np.zeros((_SIDE, _SIDE, 3), np.uint8)])
+    else:
+        drawn = draw_map(look.image, look.evidence.heat(label), scale, _SIDE)
+    write_atomic(cohort.job.ledger.folder / name, cv2.imencode(".png", drawn)[1].tobytes())
+    return said
 
 
 def _localisation(cohort: _Cohort, aims: dict[int, Aim]) -> list[dict[str, Any]]:
@@ -258,13 +299,13 @@ def _checks(cohort: _Cohort) -> dict[str, Any]:
     if not config.explain.checked:
         return {"not_made": "explain.checked is 0"}
     (untrained,) = cohort.untrained
-    (reader,) = cohort.readers()
+    (reader,) = cohort.series_readers if cohort.of_series else cohort.readers()
     samples = cohort.job.cohort.manifest.samples
     rows = _one_a_patient(cohort, config.explain.checked)
     found, patients = [], []
     for model, own in cohort.by_model(rows):
         for row in own:
-            (image,) = reader([row])
+            (image,) = reader([row * reader.each + reader.each // 2])
             if row in reader.empty:
                 continue
             (network,) = model.networks
@@ -282,7 +323,10 @@ def _checks(cohort: _Cohort) -> dict[str, Any]:
             patients.append(samples[row].patient_id)
     if not found:
         return {"not_made": "no slice shows the liver"}
-    return summarise_checks(found, patients, config.evaluate)
+    said = summarise_checks(found, patients, config.evaluate)
+    if reader.each > 1:
+        said["note"] = f"Of the {reader.each} windows of a series the middle one was checked."
+    return said
 
 
 def _one_a_patient(cohort: _Cohort, most: int) -> list[int]:
@@ -333,7 +377,7 @@ def _known(cohort: _Cohort) -> Known:
         own = [
             compute_features(n, job.reader(p.recipe, some), job.config.backbone) for n, p in parts
         ]
-        features = np.concatenate([rows[:, 0] for rows in own], axis=1)
+        features = np.concatenate([rows.mean(axis=1) for rows in own], axis=1)
     else:
         weights = [part.weights for part in job.parts]
         features = plain_features(job, job.cohort.manifest, weights)[rows]

@@ -250,7 +250,7 @@ def _warnings(
         if finding.code in _ON_PAGE_ONE
     ]
     mixed = sum(len({s.label for s in own} - {""}) > 1 for own in manifest.patients.values())
-    if mixed and config.head.aggregate == "mean":
+    if mixed and config.head.aggregate == "mean" and config.recipe.name != "volume":
         warnings.append(
             f"{mixed} of {len(manifest.patients)} patients have slices of several labels. Their "
             "label is the most severe, and the mean over all their slices dilutes it: think of "

@@ -69,7 +69,6 @@ LEVELS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "learning_rate": 1e-3,
             "epochs": 30,
         },
-        "explain": {"run": False},
     },
     "lesion": {
         "backbone": {"name": "lesion_finder"},

@@ -114,10 +114,13 @@ class RecipeConfig:
         name: "auto" (liver where every sample has a mask, else ct for HU, else picture; histology
             for RGB) or the name of a recipe.
         size: side of the square network input in pixels; 0 for the backbone's own.
+        windows: of a volume along z, each overlapping half of the next: more are finer, for
+            together they reach as far as one alone. Answers are averaged over them.
     """
 
     name: str = "auto"
     size: int = 0
+    windows: int = 1
 
 
 @dataclass(frozen=True)

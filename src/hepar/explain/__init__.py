@@ -8,6 +8,7 @@ from hepar.explain.neighbours import nearest_of, nearest_patients
 from hepar.explain.overlay import (
     draw_contours,
     draw_heat,
+    draw_map,
     draw_outlines,
     draw_scale,
     grey_picture,
@@ -15,6 +16,15 @@ from hepar.explain.overlay import (
     lesion_outlines,
 )
 from hepar.explain.summary import Aimed, summarise_aims, summarise_checks
+from hepar.explain.volume import (
+    Plane,
+    SeriesEvidence,
+    SeriesLook,
+    aim_of_planes,
+    hottest_planes,
+    look_at_series,
+    planes_of,
+)
 
 __all__ = [
     "METHODS",
@@ -26,18 +36,26 @@ __all__ = [
     "Evidence",
     "Look",
     "Model",
+    "Plane",
+    "SeriesEvidence",
+    "SeriesLook",
+    "aim_of_planes",
     "check_map",
     "draw_contours",
     "draw_heat",
+    "draw_map",
     "draw_outlines",
     "draw_scale",
     "grey_picture",
+    "hottest_planes",
     "in_colour",
     "lesion_outlines",
     "look_at",
+    "look_at_series",
     "measure_aim",
     "nearest_of",
     "nearest_patients",
+    "planes_of",
     "summarise_aims",
     "summarise_checks",
 ]

@@ -57,6 +57,9 @@ def maps(inputs: ReportInputs) -> Section | None:
             "document": document,
             "verdict": map_verdict(document["localisation"]),
             "checks": document["checks"],
+            "cell_mm": next(
+                (one["cell_mm"] for one in document.get("maps", ()) if "cell_mm" in one), []
+            ),
             "rows": [] if "not_made" in document["checks"] else _rows(document["checks"]),
         },
     )

@@ -44,7 +44,7 @@ def cohort(inputs: ReportInputs) -> Section:
             "n_patients": len(manifest.patients),
             "n_samples": len(manifest),
             "n_used": len(slices),
-            "of_series": inputs.recipe["name"] == "volume",
+            "of_series": inputs.of_series,
             "ends": [_ends(inputs, partition) for partition in inputs.partitions],
             "refused": set_aside["refused"],
             "set_aside": set_aside["set-aside"],
@@ -94,7 +94,6 @@ def _metric_rows(inputs: ReportInputs, level: str, partition: str) -> list[dict[
 
 def metrics(inputs: ReportInputs) -> Section:
     """Every metric with its interval, patients first."""
-    levels = ["patient", "slice"] if inputs.main_level == "patient" else ["slice"]
     tables = [
         {
             "level": level,
@@ -102,7 +101,7 @@ def metrics(inputs: ReportInputs) -> Section:
             "rows": _metric_rows(inputs, level, partition),
         }
         for partition in inputs.partitions
-        for level in levels
+        for level in inputs.levels
     ]
     return Section(
         "How good, how sure",
@@ -115,6 +114,8 @@ def confusion(inputs: ReportInputs) -> Section:
     """What was taken for what."""
     tables = []
     for table in inputs.evaluation["confusion"]:
+        if table["level"] not in inputs.levels:
+            continue
         totals = [sum(row) for row in table["counts"]]
         shares = [
             [count / total if total else None for count in row]
@@ -131,7 +132,8 @@ def curves(inputs: ReportInputs) -> Section:
     defined = [
         level
         for level in ("patient", "slice")
-        if any(
+        if level in inputs.levels
+        and any(
             r["value"] is not None
             for r in inputs.records(metric="auroc", level=level, partition=inputs.partitions[0])
         )
