@@ -31,7 +31,7 @@ _SCALE_SLICES = 100
 _SCALE_QUANTILE = 0.95
 
 _COMPARABLE = "grad-cam"
-"""Whose unit the bundle's scale has."""
+"""Whose unit the bundle's scale has, but where maps are made by occlusion."""
 
 _SIMILAR, _THUMB = 3, 96
 
@@ -55,6 +55,7 @@ def explain_model(job: Job) -> None:
 
 def _work(job: Job) -> None:
     from hepar.evaluate import read_predictions
+    from hepar.explain import OCCLUSION
     from hepar.model import read_bundle, read_folds, write_known, write_map_scale
     from hepar.report import map_verdict
 
@@ -66,7 +67,8 @@ def _work(job: Job) -> None:
     shutil.rmtree(folder / "figures" / "maps", ignore_errors=True)
     hashes = {"predictions.csv": hash_files(job.ledger, "predictions.csv")}
     provenance = stamp(job.ledger.command, seed=config.seed, inputs=hashes)
-    scale = shared = _scale(cohort, _COMPARABLE)
+    unit = OCCLUSION if config.method == OCCLUSION else _COMPARABLE
+    scale = shared = _scale(cohort, unit)
     if config.method == "grad-cam++":
         scale = _scale(cohort, config.method)
     shown = cohort.shown
@@ -76,7 +78,9 @@ def _work(job: Job) -> None:
     localisation = _localisation(cohort, aims)
     said, warns = map_verdict(localisation)
     verdict = (f"Of left-out patients in training, {config.method}: {said}", warns)
-    write_map_scale(folder / "bundle", shared, provenance, verdict if localisation else ("", False))
+    write_map_scale(
+        folder / "bundle", shared, provenance, verdict if localisation else ("", False), unit
+    )
     write_known(folder / "bundle", _known(cohort) if config.known else None, provenance)
     content = {
         "method": config.method,
@@ -212,12 +216,15 @@ class _Cohort:
 
 def _scale(cohort: _Cohort, method: str) -> float:
     """Return the log-odds that maps show in full colour: what the model's own slices reach."""
-    from hepar.explain import Model
+    from hepar.explain import OCCLUSION, Model
 
     model = Model(cohort.networks, cohort.bundle.head)
+    most = _SCALE_SLICES
+    if method == OCCLUSION:
+        most = min(most, cohort.job.config.explain.slices)
     largest = [
         cohort.largest(look, int(look.probabilities.argmax()))
-        for look in cohort.look(model, cohort.evenly(_SCALE_SLICES, "trained"), method)
+        for look in cohort.look(model, cohort.evenly(most, "trained"), method)
     ]
     return max(float(np.quantile(largest, _SCALE_QUANTILE)), 1e-6)
 

@@ -49,8 +49,8 @@ _SIMILAR = 3
 _EMPTY = 0.25
 """A map whose largest value is below this share of the scale is called empty."""
 
-_ABSOLUTE = {"grad-cam", "hirescam"}
-"""Methods whose values have the unit of the bundle's scale."""
+_ABSOLUTE = {"grad-cam": {"grad-cam", "hirescam"}, "occlusion": {"occlusion"}}
+"""Methods whose values have the unit of a bundle's scale, by the one that it belongs to."""
 
 Picture = NDArray[np.uint8]
 
@@ -61,12 +61,12 @@ class SeriesConfig:
 
     Attributes:
         label: whose evidence; "" for the label predicted for the patient.
-        method: a name in `hepar.explain.METHODS`, or "occlusion".
+        method: a name in `hepar.explain.METHODS`, or "occlusion"; "" for the bundle's own.
         gate: let the gate refuse patients, of whom no map is drawn then.
     """
 
     label: str = ""
-    method: str = "grad-cam"
+    method: str = ""
     gate: bool = True
 
 
@@ -102,6 +102,10 @@ def explain_series(
     check_series(predictor, out, config)
     speed = speed or BackboneConfig()
     stacked = any(part.recipe.needs_series for part in predictor.bundle.parts)
+    if not config.method:
+        unknown = stacked and predictor.bundle.map_scale is None
+        own = OCCLUSION if unknown else predictor.bundle.map_unit
+        config = dataclasses.replace(config, method=own)
     if stacked:
         manifest = stack_series(manifest)
         reader, looks, answer = _look_at_series(predictor, manifest, config, speed)
@@ -115,7 +119,8 @@ def explain_series(
         )
         if patient not in answer.refused
     }
-    scale = predictor.bundle.map_scale if config.method in _ABSOLUTE else None
+    bundle = predictor.bundle
+    scale = bundle.map_scale if config.method in _ABSOLUTE[bundle.map_unit] else None
     shown = [mapped.get(sample.patient_id) for sample in manifest.samples]
     for name in ("pictures", "maps"):
         shutil.rmtree(out / name, ignore_errors=True)
@@ -152,7 +157,7 @@ def check_series(predictor: Predictor, out: Path, config: SeriesConfig) -> None:
             them.
         RegistryError: the method is unknown.
     """
-    if config.method != OCCLUSION:
+    if config.method not in {"", OCCLUSION}:
         METHODS.get(config.method)
     labels = predictor.bundle.labels
     if predictor.bundle.centre:

@@ -12,7 +12,7 @@ from typing import Any
 from hepar.backbone import BACKBONES, find_weights
 from hepar.config import RunConfig
 from hepar.errors import BackboneError, ConfigError
-from hepar.explain import METHODS
+from hepar.explain import METHODS, OCCLUSION
 from hepar.fit import HEAD_KINDS, needs_training
 from hepar.ingest import check_config
 from hepar.model import read_segmenter
@@ -30,7 +30,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "decide.conformal": ("lac", "aps", "none"),
     "decide.bound": ("estimate", "lower"),
     "finetune.start": ("random", "linear"),
-    "explain.method": tuple(METHODS),
+    "explain.method": (*METHODS, OCCLUSION),
     "finetune.cache": ("auto", "on", "off"),
 }
 

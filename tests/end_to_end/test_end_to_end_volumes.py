@@ -118,10 +118,11 @@ def levels(cohort, hepar, segmenter, tmp_path_factory):
     plan = out.with_suffix(".toml")
     plan.write_text(
         "[base]\nrecipe.size = 64\nevaluate.resamples = 100\nsplit.folds = 2\n"
-        "finetune.epochs = 1\naugment.views = 1\nexplain.checked = 2\n"
+        "finetune.epochs = 1\naugment.views = 1\nexplain.checked = 1\nexplain.slices = 2\n"
         f"segment.model = '{segmenter}'\n"
         "[models.efficientnet_lite0]\n[models.slab]\nlevel = 'slab'\n[models.mil]\nlevel = 'mil'\n"
         "[models.volume]\nlevel = 'volume'\nrecipe.size = 48\nrecipe.windows = 2\n"
+        "explain.method = 'grad-cam'\n"
     )
     source, labels = cohort / "dicom", cohort / "labels.csv"
     hepar("compare", source, "--labels", labels, "--out", out, "--plan", plan)
@@ -183,10 +184,12 @@ def test_maps_of_volumes_are_drawn_measured_and_written(cohort, hepar, levels, t
     assert "mm (z, y, x), within which a map of a series says nothing of where" in page
     assert "Per series" not in page
     assert "The network before training" in page
-    out, index = tmp_path / "m", cohort / "nifti" / "index.csv"
-    hepar("explain", run / "bundle", index, "--out", out, "--no-gate", "--label", "malignant")
+    out, label = tmp_path / "m", ("--no-gate", "--label", "malignant")
+    index = cohort / "nifti" / "index.csv"
+    hepar("explain", run / "bundle", index, "--out", out, *label)
     document = json.loads((out / "explanations.json").read_text())
-    assert document["cell_mm"] == [128, 144, 144]
+    assert (document["method"], document["absolute"]) == ("grad-cam", True)
+    assert document["cell_mm"][1:] == [144, 144]
     first = document["patients"][0]
     assert 3 <= len(first["slices"]) <= 5
     assert all((out / one["file"]).is_file() for one in first["slices"])
@@ -198,6 +201,12 @@ def test_maps_of_volumes_are_drawn_measured_and_written(cohort, hepar, levels, t
     liver = nibabel.load(cohort / "nifti" / f"{first['patient_id']}_mask.nii.gz").get_fdata() > 0
     assert not whole.get_fdata()[~liver].any()
     assert whole.get_fdata().max() == pytest.approx(max(o["largest"] for o in first["slices"]))
+    hidden = tmp_path / "occlusion"
+    one = cohort / "nifti" / "P001_ct.nii.gz"
+    hepar("explain", run / "bundle", one, "--out", hidden, *label, "--method", "occlusion")
+    document = json.loads((hidden / "explanations.json").read_text())
+    assert document["cell_mm"][1:] == [36, 36]
+    assert document["absolute"] is False
 
 
 @pytest.mark.slow

@@ -147,7 +147,7 @@ def test_planes_shown_are_apart_and_show_liver():
     assert hottest([0] * 32, [0] * 5 + [3, 7, 3] + [0] * 24, 3) == [5, 6, 7]
 
 
-@pytest.mark.parametrize("method", ["grad-cam", "hirescam"])
+@pytest.mark.parametrize("method", ["grad-cam", "hirescam", "occlusion"])
 def test_a_true_map_of_a_volume_takes_away_and_gives_back_what_counts(cohort, method):
     (image,) = reader(cohort)([0])
     found = check_map(Dark(), Dark(1), HEAD, image, 1, method, 1)

@@ -226,8 +226,12 @@ def explain(
         str, typer.Option(help="Whose evidence is drawn.", show_default="the predicted label")
     ] = "",
     method: Annotated[
-        str, typer.Option(help="grad-cam, hirescam, grad-cam++, or occlusion (slow).")
-    ] = "grad-cam",
+        str,
+        typer.Option(
+            help="grad-cam, hirescam, grad-cam++, or occlusion (slow).",
+            show_default="grad-cam; occlusion for volumes",
+        ),
+    ] = "",
     patient_pattern: Pattern = None,
     flip_vertical: Flip = False,
     allow_gaps: Gaps = False,

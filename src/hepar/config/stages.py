@@ -332,7 +332,8 @@ class ExplainConfig:
 
     Attributes:
         run: make heat maps and check them; False leaves them out of the report.
-        method: "grad-cam", "hirescam" or "grad-cam++".
+        method: "grad-cam", "hirescam", "grad-cam++", or "occlusion": slow, and for volumes, whose
+            last maps are too coarse to say where, the one of the level.
         slices: at most, whose maps are compared with lesion masks.
         checked: slices at most, each of another patient, whose maps are checked by changing images.
         known: training slices, about, that the bundle keeps as features and labels, so that

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from hepar.backbone import Network
 from hepar.explain.cam import METHODS
-from hepar.explain.look import between
+from hepar.explain.look import OCCLUSION, between
+from hepar.explain.occlusion import occlude
 from hepar.model import Head
 
 __all__ = ["Checks", "check_map", "likeness"]
@@ -58,7 +59,12 @@ class _Subject:
 
     def map(self, image: Floats, network: Network | None = None) -> Floats:
         """Return the label's cells (h, w) for an image (3, H, W); in 3D for a volume."""
-        maps, features = (network or self.network).maps_and_features(image[None])
+        own = network or self.network
+        if self.method == OCCLUSION:
+            (features,) = own.features(image[None])
+            hidden = occlude(own, self.head, image, features, 0)
+            return np.asarray(hidden[self.label], np.float32)
+        maps, features = own.maps_and_features(image[None])
         slope = self.head.slope(features)
         cells = METHODS.get(self.method)(maps[0], slope.gradient[0], slope.zero[0])
         return np.asarray(cells[self.label], np.float32)
@@ -85,7 +91,7 @@ def check_map(
         image: (3, H, W) network input; (1, D, H, W) of a volume, of whose liver alone places are
             taken: the rest is blank.
         label: whose map.
-        method: a name in `hepar.explain.METHODS`.
+        method: a name in `hepar.explain.METHODS`, or "occlusion".
         seed: of the random order, which has the map's own smoothness.
 
     Source:
