@@ -113,7 +113,7 @@ def _model_record(scored: Scored) -> dict[str, Any]:
 
 
 def _notes(job: Job, kept: int, n: int) -> list[str]:
-    notes = []
+    notes, things = [], job.parts[0].recipe.things
     if _starts_at_random(job):
         notes.append(
             "The network was trained from random weights; controls and meter use it as it was "
@@ -136,8 +136,8 @@ def _notes(job: Job, kept: int, n: int) -> list[str]:
     if job.config.head.views > 1:
         notes.append("Controls and meter look at the plain view of each image alone.")
     if kept < n:
-        notes.append(f"Controls use {kept} of {n} {_things(job)}, evenly taken from every patient.")
-    if _things(job) == "series":
+        notes.append(f"Controls use {kept} of {n} {things}, evenly taken from every patient.")
+    if things == "series":
         notes.append("Grain is that of the middle slice of each series.")
     return notes
 
@@ -145,10 +145,6 @@ def _notes(job: Job, kept: int, n: int) -> list[str]:
 def _starts_at_random(job: Job) -> bool:
     """Return whether the network is trained from weights that know nothing."""
     return job.trains and all(part.weights.is_random for part in job.parts)
-
-
-def _things(job: Job) -> str:
-    return "series" if any(part.recipe.needs_series for part in job.parts) else "slices"
 
 
 def _select(manifest: Manifest, rows: Sequence[int]) -> Manifest:
@@ -179,7 +175,7 @@ def _inputs(job: Job, manifest: Manifest, features: Floats) -> ControlInputs:
         evaluate=config.evaluate,
         unit=manifest.unit,
         skip=tuple(filter(None, (config.split.column, config.ingest.label_column))),
-        things=_things(job),
+        things=job.parts[0].recipe.things,
     )
 
 

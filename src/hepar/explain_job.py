@@ -85,7 +85,7 @@ def _work(job: Job) -> None:
     content = {
         "method": config.method,
         "scale": scale,
-        "things": "series" if cohort.of_series else "slices",
+        "things": cohort.bundle.parts[0].recipe.things,
         "maps": [{**one, "similar": similar.get(one["sample_id"], [])} for one in maps],
         "localisation": localisation,
         "n_looked": len(scored),

@@ -387,7 +387,7 @@ def _without_answer(job: Job, scores: Predictions, rows: Collection[int]) -> Pre
 
     if not rows:
         return scores
-    things = "series" if any(part.recipe.needs_series for part in job.parts) else "slices"
+    things = job.parts[0].recipe.things
     LOG.warning("%d %s of left-out patients: the segmenter finds no liver", len(rows), things)
     labels = job.cohort.manifest.labels
     counts = [sum(s.label == label for s in job.cohort.manifest.samples) for label in labels]

@@ -66,6 +66,11 @@ class Recipe:
         return any(getattr(type(step), "needs_series", False) for step in self.steps)
 
     @property
+    def things(self) -> str:
+        """What it is shown, in words."""
+        return "series" if self.needs_series else "slices"
+
+    @property
     def windows(self) -> int:
         """Grids that a sample is seen in, whose answers are averaged; 1 but for series."""
         return int(getattr(self.steps[0], "windows", 1)) if self.needs_series else 1
