@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hepar.config import BackboneConfig
 from hepar.data import Manifest, Sample, stack_series
-from hepar.errors import BundleError, DataError
+from hepar.errors import BundleError, DataError, IngestError
 from hepar.explain import (
     AUTO,
     LIKELIHOOD,
@@ -35,7 +35,6 @@ from hepar.explain import (
     look_at_series,
     method_of,
     nearest_of,
-    planes_of,
 )
 from hepar.model import Answer, Bundle, InputReader, Predictor, in_context
 from hepar.progress import LOG, track
@@ -277,16 +276,27 @@ def _planes(
             kept.append((series, _keep_plane(plane, features, blank=True), series.sample_id))
             continue
         cells = [round(side) for side in look.evidence.cell_mm]
-        heats = np.stack([plane.heat for plane in planes_of(reader, look, label)])
-        files[series.sample_id] = f"maps/{look.position:04d}.nii.gz"
-        write_values(out / files[series.sample_id], heats, reader.manifest, slices)
+        heats: list[NDArray[np.float32]] = []
+        planes = hottest_planes(reader, look, label, _PLANES, heats)
+        name = f"maps/{look.position:04d}.nii.gz"
+        try:
+            write_values(out / name, np.stack(heats), reader.manifest, slices)
+            files[series.sample_id] = name
+        except IngestError as error:
+            LOG.warning("no NIfTI of the map: %s", error)
         kept += [
             (slices[plane.number], _keep_plane(plane, features), series.sample_id)
-            for plane in hottest_planes(reader, look, label, _PLANES)
+            for plane in planes
         ]
+    kept.sort(key=lambda one: _order(one[0]))
     samples, seen, answered = zip(*kept, strict=True)
     said = {"things": "series", "cell_mm": cells, "maps": files}
     return dataclasses.replace(reader.manifest, samples=samples), [*seen], [*answered], said
+
+
+def _order(sample: Sample) -> tuple[str, str, int, str]:
+    """Return what a manifest sorts by."""
+    return sample.patient_id, sample.series_id, sample.slice_index, sample.sample_id
 
 
 def _keep_plane(plane: Plane, features: NDArray[np.float32], *, blank: bool = False) -> _Seen:

@@ -122,7 +122,8 @@ def levels(cohort, hepar, segmenter, tmp_path_factory):
         f"segment.model = '{segmenter}'\n"
         "[models.efficientnet_lite0]\n[models.slab]\nlevel = 'slab'\n[models.mil]\nlevel = 'mil'\n"
         "[models.volume]\nlevel = 'volume'\nrecipe.size = 48\nrecipe.windows = 2\n"
-        "explain.method = 'grad-cam'\n"
+        "explain.run = true\nexplain.method = 'grad-cam'\n"
+        "controls.run = true\ncontrols.permutations = 5\n"
     )
     source, labels = cohort / "dicom", cohort / "labels.csv"
     hepar("compare", source, "--labels", labels, "--out", out, "--plan", plan)

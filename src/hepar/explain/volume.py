@@ -192,12 +192,24 @@ def planes_of(
         yield Plane(number, image, heat)
 
 
-def hottest_planes(reader: InputReader, look: SeriesLook, label: int, most: int) -> list[Plane]:
-    """Return the planes where a map says most; see `hottest`."""
+def hottest_planes(
+    reader: InputReader, look: SeriesLook, label: int, most: int, heats: list[Floats] | None = None
+) -> list[Plane]:
+    """Return the planes where a map says most; see `hottest`.
+
+    Args:
+        reader: that the look was made with.
+        look: of the series.
+        label: whose evidence.
+        most: planes at most.
+        heats: gets the map of every slice, where one is asked for.
+    """
     evidence, liver = [], []
     for plane in planes_of(reader, look, label):
         evidence.append(float(np.maximum(plane.heat, 0).sum()))
         liver.append(0 if plane.image.mask is None else int((plane.image.mask > 0).sum()))
+        if heats is not None:
+            heats.append(plane.heat)
     return list(planes_of(reader, look, label, hottest(evidence, liver, most)))
 
 
