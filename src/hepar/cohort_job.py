@@ -15,7 +15,7 @@ from hepar.config import RunConfig, SplitConfig
 from hepar.data import Finding, Manifest, Sample, read_manifest, write_manifest
 from hepar.errors import ConfigError, IngestError
 from hepar.ledger import Ledger
-from hepar.preprocess import NetworkInput, Recipe, make_recipe
+from hepar.preprocess import NetworkInput, Recipe, check_spacing, make_recipe
 from hepar.progress import LOG
 from hepar.provenance import command_line, digest, sha256_file, stamp
 from hepar.split import Split, make_split, read_split, write_split
@@ -104,6 +104,8 @@ def prepare(
     lost = next((f for f in manifest.findings if f.code == "label-lost"), None)
     if lost and len(manifest.labels) < 2:
         raise IngestError(f"{source}: {lost.where}: {lost.message}")
+    for config in configs:
+        check_spacing(config.recipe.name, manifest)
     manifest = _audit(manifest, ledger, configs[0])
     plans = [plan(manifest, config) for config in configs]
     if any(config.recipe.name == "auto" for config in configs):
@@ -152,7 +154,7 @@ def plan(manifest: Manifest, config: RunConfig) -> tuple[PlannedPart, ...]:
         spec = BACKBONES.get(name)
         weights = find_weights(name, config.backbone.weights)
         size = config.recipe.size or spec.input_size
-        network = NetworkInput(size, weights.mean, weights.std)
+        network = NetworkInput(size, weights.mean, weights.std, config.recipe.windows)
         outlined = bool(config.segment.model)
         recipe = make_recipe(config.recipe.name, manifest, network, outlined=outlined)
         parts.append(PlannedPart(spec, weights, recipe))
@@ -270,7 +272,7 @@ def _without_outline(manifest: Manifest, config: RunConfig) -> Manifest:
     outlines = Outlines(manifest, read_segmenter(Path(config.segment.model)))
     bare = [s for s in manifest.samples if not s.mask or manifest.lesions_alone]
     return _without(
-        [sample for sample in bare if outlines.logits(sample).max() <= 0],
+        [sample for sample in bare if not outlines.finds(sample)],
         manifest,
         "where the segmenter finds no liver",
         f"segmenter {config.segment.model}: expected to find a liver",

@@ -134,7 +134,8 @@ def _measure(folder: Path, cohort: Cohort, ledger: Ledger) -> None:
     for part in parts:
         spec = BACKBONES.get(part.backbone["name"])
         axes = 3 if spec.depth else 2
-        gflops += spec.gflops * (part.recipe.size / spec.input_size) ** axes
+        share = (part.recipe.size / spec.input_size) ** axes
+        gflops += spec.gflops * share * part.recipe.windows
     size = sum(path.stat().st_size for path in (folder / "bundle").iterdir())
     content = {
         "params_millions": round(sum(a.size for p in parts for a in p.weights.values()) / 1e6, 3),

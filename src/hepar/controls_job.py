@@ -83,6 +83,7 @@ def _work(job: Job) -> None:
         "n_patients": len(own.patients),
         "n_samples": len(kept),
         "notes": _notes(job, len(kept), len(own)),
+        "before_training": _starts_at_random(job),
         "model": _model_record(result),
         "controls": make_controls(inputs),
         "meter": _meter(job, own, features),
@@ -112,8 +113,14 @@ def _model_record(scored: Scored) -> dict[str, Any]:
 
 
 def _notes(job: Job, kept: int, n: int) -> list[str]:
-    notes = []
-    if job.trains:
+    notes, things = [], job.parts[0].recipe.things
+    if _starts_at_random(job):
+        notes.append(
+            "The network was trained from random weights; controls and meter use it as it was "
+            "before, with a linear head. They say what the cohort gives away to any network, and "
+            "nothing of what this one has learned."
+        )
+    elif job.trains:
         notes.append(
             "The network was trained; controls and meter use it frozen, as it was before, with a "
             "linear head."
@@ -129,8 +136,15 @@ def _notes(job: Job, kept: int, n: int) -> list[str]:
     if job.config.head.views > 1:
         notes.append("Controls and meter look at the plain view of each image alone.")
     if kept < n:
-        notes.append(f"Controls use {kept} of {n} slices, evenly taken from every patient.")
+        notes.append(f"Controls use {kept} of {n} {things}, evenly taken from every patient.")
+    if things == "series":
+        notes.append("Grain is that of the middle slice of each series.")
     return notes
+
+
+def _starts_at_random(job: Job) -> bool:
+    """Return whether the network is trained from weights that know nothing."""
+    return job.trains and all(part.weights.is_random for part in job.parts)
 
 
 def _select(manifest: Manifest, rows: Sequence[int]) -> Manifest:
@@ -161,6 +175,7 @@ def _inputs(job: Job, manifest: Manifest, features: Floats) -> ControlInputs:
         evaluate=config.evaluate,
         unit=manifest.unit,
         skip=tuple(filter(None, (config.split.column, config.ingest.label_column))),
+        things=job.parts[0].recipe.things,
     )
 
 

@@ -6,14 +6,13 @@ import dataclasses
 import shutil
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from hepar.cohort_job import hash_files
 from hepar.data import take_evenly
-from hepar.explain import LIKELIHOOD, Model, lesion_labels, method_of
+from hepar.explain import LIKELIHOOD, OCCLUSION, Model, lesion_labels, method_of
 from hepar.fit_job import Job, plain_features
 from hepar.provenance import digest, stamp, write_artefact, write_atomic
 
@@ -22,17 +21,20 @@ if TYPE_CHECKING:
 
     from hepar.backbone import Network
     from hepar.evaluate import Predictions
-    from hepar.explain import Aim, Look
+    from hepar.explain import Aim, Look, SeriesLook
     from hepar.model import Bundle, FoldModel, Head, InputReader, Known
 
 __all__ = ["explain_model"]
 
 _SIDE = 256
+_PLANES = 3
+"""Of a series, in a report."""
+
 _SCALE_SLICES = 100
 _SCALE_QUANTILE = 0.95
 
 _COMPARABLE = "grad-cam"
-"""Whose unit the bundle's scale has."""
+"""Whose unit the bundle's scale has, but where maps are made by occlusion."""
 
 _SIMILAR, _THUMB = 3, 96
 
@@ -67,7 +69,8 @@ def _work(job: Job) -> None:
     shutil.rmtree(folder / "figures" / "maps", ignore_errors=True)
     hashes = {"predictions.csv": hash_files(job.ledger, "predictions.csv")}
     provenance = stamp(job.ledger.command, seed=config.seed, inputs=hashes)
-    scale = shared = _scale(cohort, _COMPARABLE)
+    unit = OCCLUSION if cohort.method == OCCLUSION else _COMPARABLE
+    scale = shared = _scale(cohort, unit)
     if cohort.method == LIKELIHOOD:
         scale = 1.0
     elif cohort.method == "grad-cam++":
@@ -79,11 +82,14 @@ def _work(job: Job) -> None:
     localisation = _localisation(cohort, aims)
     said, warns = map_verdict(localisation)
     verdict = (f"Of left-out patients in training, {cohort.method}: {said}", warns)
-    write_map_scale(folder / "bundle", shared, provenance, verdict if localisation else ("", False))
+    write_map_scale(
+        folder / "bundle", shared, provenance, verdict if localisation else ("", False), unit
+    )
     write_known(folder / "bundle", _known(cohort) if config.known else None, provenance)
     content = {
         "method": cohort.method,
         "scale": scale,
+        "things": cohort.bundle.parts[0].recipe.things,
         "maps": [{**one, "similar": similar.get(one["sample_id"], [])} for one in maps],
         "localisation": localisation,
         "n_looked": len(scored),
@@ -185,21 +191,49 @@ class _Cohort:
             networks = self._networks(model) if model.weights else self.networks
             yield self.model(networks, model.head), own
 
-    def look(self, model: Model, rows: Sequence[int], method: str = "") -> Iterator[Look]:
-        """Yield slices with maps."""
-        from hepar.explain import look_at
+    @property
+    def of_series(self) -> bool:
+        """Whether a sample is a series, seen in 3D."""
+        return any(part.recipe.needs_series for part in self.bundle.parts)
+
+    def look(
+        self, model: Model, rows: Sequence[int], method: str = ""
+    ) -> Iterator[Look | SeriesLook]:
+        """Yield slices, or series, with maps."""
+        from hepar.explain import look_at, look_at_series
 
         config = self.job.config
+        if self.of_series:
+            (reader,) = self.series_readers
+            own = method or self.method
+            yield from look_at_series(model, reader, rows, own, workers=config.backbone.workers)
+            return
         how = {"batch": config.backbone.batch, "workers": config.backbone.workers}
-        return look_at(model, self.readers(), rows, method or self.method, **how)
+        yield from look_at(model, self.readers(), rows, method or self.method, **how)
+
+    @cached_property
+    def series_readers(self) -> list[InputReader]:
+        """Return what reads series: once, for it keeps their grids."""
+        return self.readers()
+
+    def largest(self, look: Look | SeriesLook, label: int) -> float:
+        """Return the largest value of a map."""
+        from hepar.explain import SeriesLook
+
+        if isinstance(look, SeriesLook):
+            return look.evidence.largest(label) if look.evidence else 0.0
+        return float(look.evidence.heat(label).max())
 
 
 def _scale(cohort: _Cohort, method: str) -> float:
     """Return the log-odds that maps show in full colour: what the model's own slices reach."""
     model = cohort.model(cohort.networks, cohort.bundle.head)
+    most = _SCALE_SLICES
+    if method == OCCLUSION:
+        most = min(most, cohort.job.config.explain.slices)
     largest = [
-        float(look.evidence.heat(int(look.probabilities.argmax())).max())
-        for look in cohort.look(model, cohort.evenly(_SCALE_SLICES, "trained"), method)
+        cohort.largest(look, int(look.probabilities.argmax()))
+        for look in cohort.look(model, cohort.evenly(most, "trained"), method)
     ]
     return max(float(np.quantile(largest, _SCALE_QUANTILE)), 1e-6)
 
@@ -214,7 +248,7 @@ def _draw(
         for look in cohort.look(model, rows):
             if look.position in shown:
                 label = shown[look.position]
-                record = _picture(cohort.job.ledger.folder, look, label, scale)
+                record = _picture(cohort, look, label, scale)
                 name = samples[look.position].sample_id
                 records.append({"sample_id": name, "label": labels.names[label], **record})
             if look.position in wanted and (aim := _aim(cohort, look)):
@@ -222,25 +256,38 @@ def _draw(
     return records, aims
 
 
-def _aim(cohort: _Cohort, look: Look) -> Aim | None:
-    """Return how the map of a slice's own label aims."""
-    from hepar.explain import measure_aim
+def _aim(cohort: _Cohort, look: Look | SeriesLook) -> Aim | None:
+    """Return how the map of a slice's, or series', own label aims."""
+    from hepar.explain import SeriesLook, aim_of_planes, measure_aim, planes_of
 
     label = cohort.bundle.labels.index(cohort.job.cohort.manifest.samples[look.position].label)
+    if isinstance(look, SeriesLook):
+        (reader,) = cohort.series_readers
+        return aim_of_planes(planes_of(reader, look, label))
     return measure_aim(look.evidence.heat(label), look.image)
 
 
-def _picture(folder: Path, look: Look, label: int, scale: float) -> dict[str, Any]:
+def _picture(cohort: _Cohort, look: Look | SeriesLook, label: int, scale: float) -> dict[str, Any]:
+    """Write a picture of a map, of a series' in the planes where it says most."""
     import cv2
 
-    from hepar.explain import draw_heat, draw_outlines, grey_picture, lesion_outlines
+    from hepar.explain import SeriesLook, draw_map, hottest_planes
 
-    heat = look.evidence.heat(label)
-    coloured = draw_heat(grey_picture(look.image, _SIDE), heat, scale)
-    drawn = draw_outlines(coloured, lesion_outlines(look.image, _SIDE), on_heat=True)
     name = f"figures/maps/{look.position:06d}.png"
-    write_atomic(folder / name, cv2.imencode(".png", drawn)[1].tobytes())
-    return {"file": name, "largest": float(heat.max())}
+    said: dict[str, Any] = {"file": name, "largest": cohort.largest(look, label)}
+    if isinstance(look, SeriesLook):
+        (reader,) = cohort.series_readers
+        planes = hottest_planes(reader, look, label, _PLANES)
+        shown = [draw_map(plane.image, plane.heat, scale, _SIDE) for plane in planes]
+        of = len(reader.heights(look.position))
+        said["planes"] = [f"{plane.number + 1} of {of}" for plane in planes]
+        if look.evidence:
+            said["cell_mm"] = [round(side) for side in look.evidence.cell_mm]
+        drawn = np.hstack(shown or [np.zeros((_SIDE, _SIDE, 3), np.uint8)])
+    else:
+        drawn = draw_map(look.image, look.evidence.heat(label), scale, _SIDE)
+    write_atomic(cohort.job.ledger.folder / name, cv2.imencode(".png", drawn)[1].tobytes())
+    return said
 
 
 def _localisation(cohort: _Cohort, aims: dict[int, Aim]) -> list[dict[str, Any]]:
@@ -268,13 +315,13 @@ def _checks(cohort: _Cohort) -> dict[str, Any]:
     if not config.explain.checked:
         return {"not_made": "explain.checked is 0"}
     (untrained,) = cohort.untrained
-    (reader,) = cohort.readers()
+    (reader,) = cohort.series_readers if cohort.of_series else cohort.readers()
     samples = cohort.job.cohort.manifest.samples
     rows = _one_a_patient(cohort, config.explain.checked)
     found, patients = [], []
     for model, own in cohort.by_model(rows):
         for row in own:
-            (image,) = reader([row])
+            (image,) = reader([row * reader.each + reader.each // 2])
             if row in reader.empty:
                 continue
             (network,) = model.networks
@@ -286,7 +333,10 @@ def _checks(cohort: _Cohort) -> dict[str, Any]:
             patients.append(samples[row].patient_id)
     if not found:
         return {"not_made": "no slice shows the liver"}
-    return summarise_checks(found, patients, config.evaluate)
+    said = summarise_checks(found, patients, config.evaluate)
+    if reader.each > 1:
+        said["note"] = f"Of the {reader.each} windows of a series the middle one was checked."
+    return said
 
 
 def _one_a_patient(cohort: _Cohort, most: int) -> list[int]:
@@ -359,7 +409,7 @@ def _trained_features(cohort: _Cohort, rows: Sequence[int]) -> NDArray[np.float3
         compute_features(network, job.reader(part.recipe, some), job.config.backbone)
         for network, part in parts
     ]
-    seen = in_context(np.concatenate(found, axis=2), own, beside=beside)[:, 0]
+    seen = in_context(np.concatenate(found, axis=2), own, beside=beside).mean(axis=1)
     return np.asarray(seen[np.searchsorted(read, rows)])
 
 

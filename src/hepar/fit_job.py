@@ -195,7 +195,12 @@ def decide(ledger: Ledger, config: RunConfig) -> None:
 
     def work() -> None:
         scores = read_predictions(folder / "scores.csv")
-        slices, patients, decision = fit_decision(scores, config.head, config.decide)
+        slices, patients, decision = fit_decision(
+            scores,
+            config.head,
+            config.decide,
+            "series" if config.recipe.name == "volume" else "slices",
+        )
         inputs = {"scores.csv": hash_files(ledger, "scores.csv")}
         provenance = stamp(ledger.command, seed=config.split.seed, inputs=inputs)
         write_predictions(folder / "predictions.csv", slices, provenance)
@@ -260,6 +265,8 @@ def plain_features(
 ) -> NDArray[np.float32]:
     """Return plain-view features of all parts, from the cache that the fit has filled.
 
+    Of a series seen in several windows, their mean.
+
     Args:
         job: whose networks, recipes and cache.
         manifest: n samples.
@@ -282,7 +289,7 @@ def plain_features(
         cache = job.cache / "features"
         rows = compute_features(network, reader, job.config.backbone, own.sha256, cache)
         rows = in_context(rows, manifest.samples, centre=head.centre, beside=head.beside)
-        found.append(rows[:, 0])
+        found.append(rows.mean(axis=1) if recipe.windows > 1 else rows[:, 0])
     return np.concatenate(found, axis=1)
 
 
@@ -343,7 +350,7 @@ def _fit_frozen(job: Job) -> tuple[Any, tuple[Any, ...], Any, tuple[FoldModel, .
         if job.outlines and planned.recipe.needs_mask:
             reader = job.reader(planned.recipe, unseen=True, views=config.head.views)
             unseen.append(compute_features(network, reader, *how))
-            nothing |= reader.empty
+            nothing |= _not_found(reader)
         else:
             unseen.append(features[-1])
         parts.append(Part(planned.recipe, network.graph, network.arrays, planned.backbone))
@@ -365,6 +372,13 @@ def _fit_frozen(job: Job) -> tuple[Any, tuple[Any, ...], Any, tuple[FoldModel, .
     return predictions, tuple(parts), result.head, folds
 
 
+def _not_found(reader: InputReader) -> set[int]:
+    """Return rows where the segmenter finds no liver, also of those that a cache answered for."""
+    outlines = reader.outlines
+    samples = enumerate(reader.manifest.samples)
+    return reader.empty | {i for i, one in samples if outlines and not outlines.finds(one)}
+
+
 def _without_answer(job: Job, scores: Predictions, rows: Collection[int]) -> Predictions:
     """Return scores where slices in which no liver was found have the labels' frequencies."""
     import numpy as np
@@ -373,7 +387,8 @@ def _without_answer(job: Job, scores: Predictions, rows: Collection[int]) -> Pre
 
     if not rows:
         return scores
-    LOG.warning("%d slices of left-out patients: the segmenter finds no liver", len(rows))
+    things = job.parts[0].recipe.things
+    LOG.warning("%d %s of left-out patients: the segmenter finds no liver", len(rows), things)
     labels = job.cohort.manifest.labels
     counts = [sum(s.label == label for s in job.cohort.manifest.samples) for label in labels]
     probabilities = scores.probabilities.copy()
@@ -415,11 +430,16 @@ def _train(job: Job) -> tuple[Any, tuple[Any, ...], Any, tuple[FoldModel, ...]]:
     backbone = {**planned.backbone, "freeze": config.finetune.freeze}
     part = Part(planned.recipe, graph, planned.weights.arrays, backbone)
     folders = (job.ledger.folder, job.cache)
-    tuned = fine_tune(part, reader, job.cohort.split, manifest.labels, config, folders)
+    unseen = None
+    if job.outlines and planned.recipe.needs_mask:
+        unseen = job.reader(planned.recipe, unseen=True, views=config.head.views)
+    place = (job.cohort.split, manifest.labels, config, folders)
+    tuned = fine_tune(part, reader, *place, unseen)
     _refuse_empty(reader)
     if rank() == 0:
         write_history(job.ledger.folder / "history.csv", tuned.history)
-    return tuned.predictions, (tuned.part,), tuned.head, tuned.folds
+    predictions = _without_answer(job, tuned.predictions, _not_found(unseen) if unseen else ())
+    return predictions, (tuned.part,), tuned.head, tuned.folds
 
 
 def _refuse_empty(reader: Any) -> None:

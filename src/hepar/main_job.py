@@ -261,7 +261,7 @@ def _warnings(
 def _notes(manifest: Manifest, config: RunConfig) -> list[str]:
     """Return advice: what limits no number, and might make a better one."""
     mixed = sum(len({s.label for s in own} - {""}) > 1 for own in manifest.patients.values())
-    if not mixed or config.head.aggregate != "mean":
+    if not mixed or config.head.aggregate != "mean" or config.recipe.name == "volume":
         return []
     return [
         f"{mixed} of {counted(len(manifest.patients), 'patient')} with slices of several labels: "

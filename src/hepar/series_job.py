@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,39 +14,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepar.config import BackboneConfig
-from hepar.data import Manifest, Sample
-from hepar.errors import BundleError, DataError
+from hepar.data import Manifest, Sample, stack_series
+from hepar.errors import BundleError, DataError, IngestError
 from hepar.explain import (
     AUTO,
     LIKELIHOOD,
     METHODS,
     OCCLUSION,
-    Evidence,
     Look,
     Model,
+    Plane,
+    SeriesLook,
     draw_heat,
     draw_outlines,
     grey_picture,
+    hottest_planes,
     lesion_labels,
     lesion_outlines,
     look_at,
+    look_at_series,
     method_of,
     nearest_of,
 )
-from hepar.model import Answer, Bundle, Predictor, in_context
+from hepar.model import Answer, Bundle, InputReader, Predictor, in_context
 from hepar.progress import LOG, track
 from hepar.provenance import read_artefact, write_artefact, write_atomic
+from hepar.segment import write_values
 
 __all__ = ["SeriesConfig", "check_series", "explain_series"]
 
 _SIDE = 256
 _STRIP = 8
+_PLANES = 5
+"""Of a series, where its map says most."""
+
 _SIMILAR = 3
 _EMPTY = 0.25
 """A map whose largest value is below this share of the scale is called empty."""
 
-_ABSOLUTE = {"grad-cam", "hirescam"}
-"""Methods whose values have the unit of the bundle's scale."""
+_ABSOLUTE = {"grad-cam": {"grad-cam", "hirescam"}, "occlusion": {"occlusion"}}
+"""Methods whose values have the unit of a bundle's scale, by the one that it belongs to."""
 
 Picture = NDArray[np.uint8]
 
@@ -57,13 +64,13 @@ class SeriesConfig:
 
     Attributes:
         label: whose evidence; "" for the label predicted for the patient.
-        method: a name in `hepar.explain.METHODS`, "occlusion", or "auto": how likely each pixel is
-            a lesion for lesion finders, else "grad-cam".
+        method: a name in `hepar.explain.METHODS`, or "occlusion"; "" for the bundle's own: how
+            likely each pixel is a lesion for lesion finders, else what its scale was learned of.
         gate: let the gate refuse patients, of whom no map is drawn then.
     """
 
     label: str = ""
-    method: str = AUTO
+    method: str = ""
     gate: bool = True
 
 
@@ -97,8 +104,14 @@ def explain_series(
     from hepar.report import write_series_page
 
     check_series(predictor, out, config)
-    config = dataclasses.replace(config, method=method_of(config.method, predictor.networks))
-    seen, answer = _look(predictor, manifest, config, speed or BackboneConfig())
+    speed = speed or BackboneConfig()
+    stacked = any(part.recipe.needs_series for part in predictor.bundle.parts)
+    config = dataclasses.replace(config, method=_own_method(predictor, config, stacked=stacked))
+    if stacked:
+        manifest = stack_series(manifest)
+        reader, looks, answer = _look_at_series(predictor, manifest, config, speed)
+    else:
+        seen, answer = _look(predictor, manifest, config, speed)
     labels = predictor.bundle.labels
     mapped = {
         str(patient): labels.index(config.label or str(predicted))
@@ -107,12 +120,19 @@ def explain_series(
         )
         if patient not in answer.refused
     }
-    scale = predictor.bundle.map_scale if config.method in _ABSOLUTE else None
+    bundle = predictor.bundle
+    scale = bundle.map_scale if config.method in _ABSOLUTE[bundle.map_unit] else None
     scale = 1.0 if config.method == LIKELIHOOD else scale
     shown = [mapped.get(sample.patient_id) for sample in manifest.samples]
+    for name in ("pictures", "maps"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    whole: dict[str, Any] = {}
+    answered = [sample.sample_id for sample in manifest.samples]
+    if stacked:
+        manifest, seen, answered, whole = _planes(out, reader, looks, shown)
+        shown = [mapped.get(sample.patient_id) for sample in manifest.samples]
     similar = _similar(predictor.bundle, seen, manifest.samples)
-    drawing = _Drawing(out, seen, shown, scale or _largest(seen, shown), similar)
-    shutil.rmtree(out / "pictures", ignore_errors=True)
+    drawing = _Drawing(out, seen, shown, scale or _largest(seen, shown), similar, answered)
     content = {
         "method": config.method,
         "scale": drawing.scale,
@@ -120,6 +140,7 @@ def explain_series(
         "verdict": predictor.bundle.map_verdict[0],
         "warns": predictor.bundle.map_verdict[1],
         "labels": list(labels),
+        **whole,
         "patients": _patients(drawing, manifest, answer, labels.names),
         "findings": [
             {"code": f.code, "message": f.message, "severity": f.severity}
@@ -131,20 +152,25 @@ def explain_series(
     return answer
 
 
+def _own_method(predictor: Predictor, config: SeriesConfig, *, stacked: bool) -> str:
+    """Return the method that was asked for, or the bundle's own."""
+    if config.method not in {"", AUTO}:
+        return config.method
+    if method_of(AUTO, predictor.networks) == LIKELIHOOD:
+        return LIKELIHOOD
+    unknown = stacked and predictor.bundle.map_scale is None
+    return OCCLUSION if unknown else predictor.bundle.map_unit
+
+
 def check_series(predictor: Predictor, out: Path, config: SeriesConfig) -> None:
     """Refuse what cannot work, before any slice is read.
 
     Raises:
-        BundleError: the bundle sees volumes, the label is not the bundle's, or the folder holds
-            other files, a run's among them.
+        BundleError: the label is not the bundle's, or the folder holds other files, a run's among
+            them.
         RegistryError: the method is unknown.
     """
-    if any(part.recipe.needs_series for part in predictor.bundle.parts):
-        raise BundleError(
-            "explain: expected a bundle that sees slices, got one of volumes, whose maps are not "
-            "drawn. Use `hepar predict`, or a bundle of --level slice, slab or mil."
-        )
-    if config.method not in {AUTO, OCCLUSION}:
+    if config.method not in {"", AUTO, OCCLUSION}:
         METHODS.get(config.method)
     labels = predictor.bundle.labels
     if predictor.bundle.centre:
@@ -174,13 +200,15 @@ class _Seen:
 
     grey: Picture
     outlines: list[NDArray[np.int32]]
-    evidence: Evidence
+    heat: Callable[[int], NDArray[np.float32]]
     features: NDArray[np.float32]
+    blank: bool = False
 
 
 def _keep(look: Look) -> _Seen:
     outlines = lesion_outlines(look.image, _SIDE)
-    return _Seen(grey_picture(look.image, _SIDE), outlines, look.evidence, look.features)
+    grey, evidence = grey_picture(look.image, _SIDE), look.evidence
+    return _Seen(grey, outlines, evidence.heat, look.features, not evidence.parts)
 
 
 def _look(
@@ -207,6 +235,76 @@ def _look(
     return seen, predictor.answer(features, plain, speed, gate=config.gate)
 
 
+def _look_at_series(
+    predictor: Predictor, manifest: Manifest, config: SeriesConfig, speed: BackboneConfig
+) -> tuple[InputReader, list[SeriesLook], Answer]:
+    """Run the network once on every window of every series, for the answers and the maps."""
+    readers = predictor.readers(manifest)
+    plain = [dataclasses.replace(reader, views=1) for reader in readers]
+    model, rows = Model(predictor.networks, predictor.bundle.head), range(len(manifest))
+    found = look_at_series(model, plain[0], rows, config.method, workers=speed.workers)
+    looks = list(track(found, "maps", total=len(manifest)))
+    if predictor.bundle.views > 1:
+        LOG.info("maps      of the plain view; answers are means over %d", predictor.bundle.views)
+        return plain[0], looks, predictor.predict(manifest, speed, gate=config.gate)
+    features = np.stack([look.features for look in looks])
+    return plain[0], looks, predictor.answer(features, plain, speed, gate=config.gate)
+
+
+def _planes(
+    out: Path, reader: InputReader, looks: Sequence[SeriesLook], shown: Sequence[int | None]
+) -> tuple[Manifest, list[_Seen], list[str], dict[str, Any]]:
+    """Return the planes of series where their maps say most, and write each map as NIfTI.
+
+    Args:
+        out: gets `maps/`, a volume a series on its own voxels.
+        reader: of the series.
+        looks: of them.
+        shown: the label whose evidence is shown in each; None for none.
+
+    Returns:
+        A manifest of the planes, the planes, the series that each is of, and what to say of them.
+    """
+    kept: list[tuple[Sample, _Seen, str]] = []
+    files, cells = {}, []
+    for look, label in zip(looks, shown, strict=True):
+        series = reader.manifest.samples[look.position]
+        slices, features = series.slices or (series,), look.features.mean(axis=0)
+        if look.evidence is None or label is None:
+            blank = reader.plane(look.position, len(slices) // 2)
+            plane = Plane(len(slices) // 2, blank, np.zeros(blank.pixels.shape[:2], np.float32))
+            kept.append((series, _keep_plane(plane, features, blank=True), series.sample_id))
+            continue
+        cells = [round(side) for side in look.evidence.cell_mm]
+        heats: list[NDArray[np.float32]] = []
+        planes = hottest_planes(reader, look, label, _PLANES, heats)
+        name = f"maps/{look.position:04d}.nii.gz"
+        try:
+            write_values(out / name, np.stack(heats), reader.manifest, slices)
+            files[series.sample_id] = name
+        except IngestError as error:
+            LOG.warning("no NIfTI of the map: %s", error)
+        kept += [
+            (slices[plane.number], _keep_plane(plane, features), series.sample_id)
+            for plane in planes
+        ]
+    kept.sort(key=lambda one: _order(one[0]))
+    samples, seen, answered = zip(*kept, strict=True)
+    said = {"things": "series", "cell_mm": cells, "maps": files}
+    return dataclasses.replace(reader.manifest, samples=samples), [*seen], [*answered], said
+
+
+def _order(sample: Sample) -> tuple[str, str, int, str]:
+    """Return what a manifest sorts by."""
+    return sample.patient_id, sample.series_id, sample.slice_index, sample.sample_id
+
+
+def _keep_plane(plane: Plane, features: NDArray[np.float32], *, blank: bool = False) -> _Seen:
+    """Keep a plane of a series, whose map is that of the label that is shown."""
+    outlines = lesion_outlines(plane.image, _SIDE)
+    return _Seen(grey_picture(plane.image, _SIDE), outlines, lambda _: plane.heat, features, blank)
+
+
 def _similar(
     bundle: Bundle, seen: Sequence[_Seen], samples: Sequence[Sample]
 ) -> list[list[dict[str, Any]]]:
@@ -216,7 +314,7 @@ def _similar(
     """
     known = bundle.known
     similar: list[list[dict[str, Any]]] = [[] for _ in seen]
-    shown = [i for i, one in enumerate(seen) if one.evidence.parts]
+    shown = [i for i, one in enumerate(seen) if not one.blank]
     if known is None or not shown:
         return similar
     plain = np.stack([seen[i].features for i in shown])[:, None]
@@ -238,7 +336,7 @@ def _similar(
 def _largest(seen: Sequence[_Seen], shown: Sequence[int | None]) -> float:
     """Return the largest value of all maps, for a bundle or a method without a scale."""
     values = [
-        float(one.evidence.heat(label).max())
+        float(one.heat(label).max())
         for one, label in zip(seen, shown, strict=True)
         if label is not None
     ]
@@ -247,20 +345,21 @@ def _largest(seen: Sequence[_Seen], shown: Sequence[int | None]) -> float:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Drawing:
-    """Slices to be drawn, and whose evidence is shown in each."""
+    """Slices to be drawn, whose evidence is shown in each, and the sample that was answered for."""
 
     out: Path
     seen: Sequence[_Seen]
     shown: Sequence[int | None]
     scale: float
     similar: Sequence[list[dict[str, Any]]]
+    answered: Sequence[str]
 
     def draw(self, row: int) -> tuple[Picture, float]:
         """Return the picture of a slice and the largest value of its map."""
         one, label = self.seen[row], self.shown[row]
         if label is None:
             return draw_outlines(one.grey, one.outlines), 0.0
-        heat = one.evidence.heat(label)
+        heat = one.heat(label)
         coloured = draw_heat(one.grey, heat, self.scale)
         return draw_outlines(coloured, one.outlines, on_heat=True), float(heat.max())
 
@@ -291,7 +390,7 @@ def _patients(
         patient["slices"] = [
             {
                 "sample_id": manifest.samples[row].sample_id,
-                **_slice(answer, place.get(manifest.samples[row].sample_id), labels),
+                **_slice(answer, place.get(drawing.answered[row]), labels),
                 **(picture or {}),
             }
             for row, picture in zip(own, drawn, strict=True)

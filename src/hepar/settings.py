@@ -12,7 +12,7 @@ from typing import Any
 from hepar.backbone import BACKBONES, find_weights
 from hepar.config import RunConfig
 from hepar.errors import BackboneError, ConfigError
-from hepar.explain import AUTO, METHODS
+from hepar.explain import AUTO, METHODS, OCCLUSION
 from hepar.fit import HEAD_KINDS, needs_training
 from hepar.ingest import check_config
 from hepar.model import read_segmenter
@@ -30,7 +30,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "decide.conformal": ("lac", "aps", "none"),
     "decide.bound": ("estimate", "lower"),
     "finetune.start": ("random", "linear"),
-    "explain.method": (AUTO, *METHODS),
+    "explain.method": (AUTO, *METHODS, OCCLUSION),
     "finetune.cache": ("auto", "on", "off"),
 }
 
@@ -47,6 +47,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "segment.learning_rate": (1e-12, 10),
     "segment.seed": (0, 2**32 - 1),
     "recipe.size": (0, 4096),
+    "recipe.windows": (1, 16),
     "backbone.batch": (1, math.inf),
     "backbone.workers": (0, 1024),
     "backbone.threads": (0, 1024),
@@ -208,10 +209,10 @@ def _check_volumes(config: RunConfig, names: list[str]) -> None:
             "--level volume, with --backbone "
             f"{', '.join(name for name, spec in BACKBONES.items() if spec.depth)}."
         )
-    if deep and config.explain.run:
+    if config.recipe.windows > 1 and not deep:
         raise ConfigError(
-            "explain.run: expected false at the level of volumes, whose maps are not drawn. Use "
-            "--level volume."
+            f"recipe.windows: expected 1 but for volumes, got {config.recipe.windows}. Use --level "
+            "volume."
         )
 
 

@@ -36,3 +36,15 @@ def hepar():
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def segmenter(cohort, hepar, tmp_path_factory):
+    """A segmenter taught by the cohort in two folds; slow to make, so shared."""
+    out = tmp_path_factory.mktemp("segmenter") / "job"
+    small = ("segment.size=96", "segment.steps=60", "segment.batch=8")
+    settings = [word for setting in small for word in ("--set", setting)]
+    source = cohort / "nifti" / "index.csv"
+    done = hepar("segment", "fit", source, "--out", out, "--folds", "2", *settings)
+    assert "Dice" in done.stdout
+    return out

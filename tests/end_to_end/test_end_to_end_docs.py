@@ -60,6 +60,8 @@ def called(line, cohort):
         "docs/phantom.png": ROOT / "docs" / "phantom.png",
     }
     words = [str(stands_for.get(word, word)) for word in words]
+    if words[-2:] == ["--level", "volume"]:
+        words += ["--set=explain.slices=2", "--set=recipe.size=48"]
     if "phantom-tiles" in words:
         words[words.index("--patients") + 1] = "12"
     start = [sys.executable, "-m"]

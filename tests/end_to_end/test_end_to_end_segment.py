@@ -20,15 +20,6 @@ RUN = [
 
 
 @pytest.fixture(scope="module")
-def segmenter(cohort, hepar, tmp_path_factory):
-    out = tmp_path_factory.mktemp("segmenter") / "job"
-    source = cohort / "nifti" / "index.csv"
-    done = hepar("segment", "fit", source, "--out", out, "--folds", "2", *SMALL)
-    assert "Dice" in done.stdout
-    return out
-
-
-@pytest.fixture(scope="module")
 def run(cohort, hepar, segmenter, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "outlined"
     hepar(

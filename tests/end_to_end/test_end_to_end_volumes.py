@@ -87,7 +87,8 @@ def test_attention_draws_maps_of_new_data(cohort, hepar, mil, tmp_path):
         ("lesion", "head.kind=attention", "another head than attention"),
         ("", "backbone.name=resnet10_3d", "expected resnet10_3d alone and recipe.name=volume"),
         ("", "recipe.name=volume", "expected a network of volumes, got 'efficientnet_lite0'"),
-        ("volume", "explain.run=true", "whose maps are not drawn"),
+        ("", "recipe.windows=3", "expected 1 but for volumes, got 3. Use --level volume"),
+        ("volume", "recipe.windows=0", "recipe.windows: expected 1 to 16, got 0"),
         ("volume", "recipe.size=32", "expected 48 pixels or more for resnet10_3d"),
     ],
 )
@@ -109,30 +110,112 @@ def test_an_ensemble_of_attention_is_refused(mil, tmp_path):
         fit_ensemble_model(None, [mil, mil], new_ledger(tmp_path), RunConfig(), "vote", tmp_path)
 
 
+@pytest.fixture(scope="module")
+def levels(cohort, hepar, segmenter, tmp_path_factory):
+    """All levels compared, the 3D network in two windows, left-out livers as the segmenter's."""
+    pytest.importorskip("torch")
+    out = tmp_path_factory.mktemp("levels") / "levels"
+    plan = out.with_suffix(".toml")
+    plan.write_text(
+        "[base]\nrecipe.size = 64\nevaluate.resamples = 100\nsplit.folds = 2\n"
+        "finetune.epochs = 1\naugment.views = 1\nexplain.checked = 1\nexplain.slices = 2\n"
+        f"segment.model = '{segmenter}'\n"
+        "[models.efficientnet_lite0]\n[models.slab]\nlevel = 'slab'\n[models.mil]\nlevel = 'mil'\n"
+        "[models.volume]\nlevel = 'volume'\nrecipe.size = 48\nrecipe.windows = 2\n"
+        "explain.run = true\nexplain.method = 'grad-cam'\n"
+        "controls.run = true\ncontrols.permutations = 5\n"
+    )
+    source, labels = cohort / "dicom", cohort / "labels.csv"
+    hepar("compare", source, "--labels", labels, "--out", out, "--plan", plan)
+    return out
+
+
 @pytest.mark.slow
 @pytest.mark.torch
-def test_volumes_are_trained_compared_and_answered(cohort, hepar, tmp_path):
-    pytest.importorskip("torch")
-    out = tmp_path / "levels"
-    hepar(
-        "compare", cohort / "dicom", "--labels", cohort / "labels.csv", "--out", out,
-        "--models", "efficientnet_lite0,slab,mil,resnet10_3d",
-        "--set", "recipe.size=64", "--set", "evaluate.resamples=100", "--set", "split.folds=2",
-        "--set", "finetune.epochs=1", "--set", "augment.views=1",
-    )  # fmt: skip
-    document = json.loads((out / "comparison.json").read_text())
+def test_volumes_are_trained_compared_and_answered(cohort, hepar, levels, tmp_path):
+    document = json.loads((levels / "comparison.json").read_text())
     assert document["level"] == "patient"
     assert [model["kind"] for model in document["models"]] == [
         "frozen", "frozen", "attention", "from scratch",
     ]  # fmt: skip
-    run = out / "models" / "resnet10_3d" / "seed-0"
+    run = levels / "models" / "volume" / "seed-0"
     assert len(rows(run / "predictions.csv")) == len(rows(run / "patients.csv")) == 12
     new = tmp_path / "p.csv"
     hepar("predict", run / "bundle", cohort / "nifti" / "index.csv", "--no-gate", "--out", new)
     assert len(rows(new)) == 12
-    done = hepar(
-        "explain", run / "bundle", cohort / "nifti" / "index.csv", "--out", tmp_path / "m",
-        check=False,
-    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+def test_volumes_of_left_out_patients_are_seen_through_the_segmenter(levels, segmenter):
+    from hepar.backbone import Network
+    from hepar.data import read_manifest, stack_series
+    from hepar.evaluate import read_predictions
+    from hepar.model import InputReader, Outlines, read_bundle, read_folds, read_segmenter
+
+    run = levels / "models" / "volume" / "seed-0"
+    bundle, manifest = read_bundle(run / "bundle"), read_manifest(levels / "manifest.csv")
+    (part,), fold = bundle.parts, read_folds(run / "folds.safetensors", bundle.labels)[0]
+    taught = read_segmenter(segmenter)
+    network = Network(part.graph, {**part.weights, **fold.weights})
+    scores = read_predictions(run / "scores.csv")
+    row = int(np.flatnonzero(scores.fold == "0")[0])
+    found = []
+    for drawn in (False, True):
+        outlines = Outlines(manifest, taught)
+        reader = InputReader(
+            stack_series(manifest), part.recipe, guess_liver=True, outlines=outlines, drawn=drawn
+        )
+        inputs = np.stack(reader([row * reader.each + window for window in range(reader.each)]))
+        found.append(fold.head.probabilities(network.features(inputs)).mean(axis=0))
+    np.testing.assert_allclose(scores.probabilities[row], found[0], atol=1e-4)
+    assert np.abs(found[0] - found[1]).max() > 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+def test_maps_of_volumes_are_drawn_measured_and_written(cohort, hepar, levels, tmp_path):
+    import nibabel
+
+    run = levels / "models" / "volume" / "seed-0"
+    made = json.loads((run / "explanations.json").read_text())
+    assert made["things"] == "series"
+    assert made["checks"]["note"] == "Of the 2 windows of a series the middle one was checked."
+    page = (run / "report.html").read_text()
+    assert "mm (z, y, x), within which a map of a series says nothing of where" in page
+    assert "Per series" not in page
+    assert "The network before training" in page
+    out, label = tmp_path / "m", ("--no-gate", "--label", "malignant")
+    index = cohort / "nifti" / "index.csv"
+    hepar("explain", run / "bundle", index, "--out", out, *label)
+    document = json.loads((out / "explanations.json").read_text())
+    assert (document["method"], document["absolute"]) == ("grad-cam", True)
+    assert document["cell_mm"][1:] == [144, 144]
+    first = document["patients"][0]
+    assert 3 <= len(first["slices"]) <= 5
+    assert all((out / one["file"]).is_file() for one in first["slices"])
+    (name,) = [own for key, own in document["maps"].items() if key.startswith(first["patient_id"])]
+    whole = nibabel.load(out / name)
+    source = nibabel.load(cohort / "nifti" / f"{first['patient_id']}_ct.nii.gz")
+    np.testing.assert_allclose(whole.affine, source.affine)
+    assert whole.shape == source.shape
+    liver = nibabel.load(cohort / "nifti" / f"{first['patient_id']}_mask.nii.gz").get_fdata() > 0
+    assert not whole.get_fdata()[~liver].any()
+    assert whole.get_fdata().max() == pytest.approx(max(o["largest"] for o in first["slices"]))
+    hidden = tmp_path / "occlusion"
+    one = cohort / "nifti" / "P001_ct.nii.gz"
+    hepar("explain", run / "bundle", one, "--out", hidden, *label, "--method", "occlusion")
+    document = json.loads((hidden / "explanations.json").read_text())
+    assert document["cell_mm"][1:] == [36, 36]
+    assert document["absolute"] is False
+
+
+@pytest.mark.slow
+def test_pictures_are_no_volumes_and_are_refused_before_anything_is_looked_at(
+    cohort, hepar, tmp_path
+):
+    source = cohort / "png" / "index.csv"
+    done = hepar("run", source, "--out", tmp_path / "r", "--level", "volume", check=False)
     assert done.returncode == 2
-    assert "expected a bundle that sees slices, got one of volumes" in done.stderr
+    assert "recipe 'volume': expected a spacing in mm for every slice" in done.stderr
+    assert not (tmp_path / "r" / "audit.json").exists()

@@ -21,10 +21,7 @@ def similar(beside, known, empty=()):
         beside=beside,
         known=Known(known.astype(np.float16), np.arange(4) % 2, np.arange(4)),
     )
-    seen = [
-        SimpleNamespace(features=row, evidence=SimpleNamespace(parts=() if i in empty else (1,)))
-        for i, row in enumerate(PLAIN)
-    ]
+    seen = [SimpleNamespace(features=row, blank=i in empty) for i, row in enumerate(PLAIN)]
     return _similar(bundle, seen, SAMPLES)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -66,7 +68,7 @@ def tune(pictures, part_of, split, tmp_path):
     """Return a function that fine-tunes on the pictures with settings by stage."""
     from hepar.fit import fine_tune
 
-    def run(folder="run", name="efficientnet_lite0", weights="", cache="", **settings):
+    def run(folder="run", name="efficientnet_lite0", weights="", cache="", new=None, **settings):
         settings = {
             "head": {"kind": "dense"},
             "augment": {"views": 2},
@@ -87,6 +89,7 @@ def tune(pictures, part_of, split, tmp_path):
             pictures, part.recipe, augment=config.augment, views=config.augment.views
         )
         folders = (tmp_path / folder, tmp_path / (cache or folder))
-        return fine_tune(part, reader, split, pictures.labels, config, folders)
+        unseen = new and dataclasses.replace(reader, manifest=new)
+        return fine_tune(part, reader, split, pictures.labels, config, folders, unseen)
 
     return run

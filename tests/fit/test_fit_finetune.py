@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import logging
 import warnings
@@ -10,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hepar.backbone import BACKBONES, find_weights, read_graph
+from hepar.backbone import BACKBONES, Network, find_weights, read_graph
 from hepar.config import FinetuneConfig
 from hepar.errors import BackboneError, FitError
+from hepar.model import InputReader
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
@@ -63,8 +65,6 @@ def test_gradients_and_running_statistics_are_timms(name):
     target = torch.from_numpy(rng.normal(size=tuple(expected.shape)).astype(np.float32))
     (expected * target).sum().backward()
 
-    from hepar.backbone import Network
-
     cut = cut_graph(read_graph(weights.graph), frozen)
     boundary = Network(cut.prefix, arrays).value(cut.boundary, images.numpy())
     tail = Tail(cut, arrays)
@@ -100,6 +100,48 @@ def test_only_what_lies_behind_the_boundary_changes(tune, part_of):
     frozen = BACKBONES.get("efficientnet_lite0").frozen_prefixes("early")
     for key, array in before.items():
         assert np.array_equal(array, after[key]) == key.startswith(frozen), key
+
+
+def test_left_out_patients_are_seen_as_new_ones_and_those_that_teach_are_not(
+    tune, part_of, pictures, split
+):
+    others = zip(pictures.samples, reversed(pictures.samples), strict=True)
+    swapped = dataclasses.replace(
+        pictures,
+        samples=tuple(dataclasses.replace(a, path=b.path, sha256=b.sha256) for a, b in others),
+    )
+    drawn, new = tune("one"), tune("two", new=swapped)
+    first, second = drawn.part.weights, new.part.weights
+    assert all(np.array_equal(first[key], second[key]) for key in first)
+    part, (fold, _) = part_of(), new.folds
+    network = Network(part.graph, {**part.weights, **fold.weights})
+    rows = [i for i, sample in enumerate(pictures.samples) if split.of(sample).fold == 0]
+    shown = np.stack(InputReader(swapped, part.recipe)(rows))
+    wanted = fold.head.probabilities(network.features(shown))
+    np.testing.assert_allclose(new.predictions.probabilities[rows], wanted, atol=2e-2)
+    assert np.abs(drawn.predictions.probabilities[rows] - wanted).max() > 0.1
+
+
+def test_an_epoch_shows_every_window_of_every_row_in_one_view(monkeypatch):
+    from hepar.fit import finetune
+
+    shown, rows, codes = [], np.array([5, 7, 8]), np.zeros(9, np.int64)
+    task = finetune.Task(
+        "fold 0", None, {}, shown.extend, 2, 3, codes, np.ones(9), rows, rows[:0], 2, 4, None, ""
+    )
+
+    def boundary(task, rows, views, *_):
+        task.values(list(zip(rows.tolist(), views.tolist(), strict=True)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(finetune, "_boundary", boundary)
+    monkeypatch.setattr(finetune, "_targets", lambda *_: (None, None))
+    for epoch in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            finetune._epoch(task, FinetuneConfig(batch=32), None, {}, None, epoch)
+    each = [sorted(shown[at : at + 9]) for at in (0, 9, 18)]
+    assert each[0] == each[2] == [(row, window) for row in rows for window in range(3)]
+    assert each[1] == [(row, window) for row in rows for window in range(3, 6)]
 
 
 def test_frozen_norms_keep_their_statistics(tune, part_of):

@@ -84,7 +84,7 @@ def test_a_series_is_read_once_and_not_every_epoch(cohort, predictor, monkeypatc
     (first,) = own([0])
     monkeypatch.setattr("hepar.model.inputs.read_slices", None)
     (again,) = own([0])
-    assert again is first
+    np.testing.assert_array_equal(again, first)
     assert first.shape == (1, 16, 48, 48)
 
 
@@ -116,8 +116,38 @@ def test_slices_without_spacing_are_refused_by_name(cohort, predictor):
         predictor.predict(replace(cohort, samples=bare), gate=False)
 
 
-def test_maps_of_volumes_are_refused_in_one_line(cohort, predictor):
-    with pytest.raises(RecipeError, match="expected one that sees slices, got one of volumes"):
+def in_windows(cohort, predictor, windows):
+    (part,) = predictor.bundle.parts
+    recipe = make_recipe("volume", cohort, NetworkInput(48, (0.5,) * 3, (0.5,) * 3, windows))
+    bundle = replace(predictor.bundle, parts=(replace(part, recipe=recipe),))
+    return replace(predictor, bundle=bundle)
+
+
+def test_a_series_in_windows_is_answered_by_the_mean_of_their_probabilities(cohort, predictor):
+    five = in_windows(cohort, predictor, 5)  # of 64 mm each, in a liver of 90 mm
+    own = reader(cohort, five)
+    assert own.each == 5
+    inputs = np.stack(own(range(5)))
+    assert inputs.shape == (5, 1, 16, 48, 48)
+    assert not np.array_equal(inputs[0], inputs[4])
+    (network,) = five.networks
+    wanted = five.bundle.head.probabilities(network.features(inputs)).mean(axis=0)
+    found = five.predict(cohort, gate=False).patients.probabilities[0]
+    np.testing.assert_allclose(found, wanted, atol=1e-12)
+
+
+def test_windows_of_a_view_are_augmented_alike_and_each_has_a_key_of_its_own(cohort, predictor):
+    own = reader(cohort, in_windows(cohort, predictor, 2), views=3)
+    assert own.each == 6
+    assert len(set(own.keys)) == 6 * len(own.manifest)
+    plain, turned = np.stack(own([0, 1])), np.stack(own([2, 3]))
+    assert not np.array_equal(plain, turned)
+    one = reader(cohort, predictor, views=3)
+    assert one.keys[::3] == own.keys[::6]
+
+
+def test_planes_of_a_series_are_asked_for_and_not_slices(cohort, predictor):
+    with pytest.raises(RecipeError, match="expected one that sees slices, got one that sees"):
         reader(cohort, predictor).look([0])
 
 

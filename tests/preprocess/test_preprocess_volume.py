@@ -36,7 +36,8 @@ class Patient:
         return Slice(pixels.astype(np.float32), "hu", liver.astype(np.uint8), self.mm)
 
     def grid(self, step=STEP):
-        return step.grid(self.read, self.heights.tolist())
+        found = step.grid(self.read, self.heights.tolist())
+        return found and found[0]
 
 
 def millilitres(grid, z_mm=12.0):
@@ -63,9 +64,51 @@ def test_grey_values_are_relative_to_the_series_own_liver():
 def test_a_liver_higher_than_the_grid_is_squeezed_into_it():
     tall = Patient(tall=180.0)
     box = STEP.place({float(h): (30.0, 150.0, 60.0, 180.0) for h in tall.heights}, tall.heights)
-    assert np.diff(box.planes_mm)[0] > 12
-    assert box.planes_mm[0] == pytest.approx(tall.heights[0], abs=30)
+    assert box.step_mm > 12
+    assert box.planes_mm[0, 0] == pytest.approx(tall.heights[0], abs=30)
     assert (tall.grid() != 0).any(axis=(0, 2, 3)).sum() > 13
+
+
+def windows_of(patient, windows, z_mm):
+    step = replace(STEP, windows=windows, z_mm=z_mm)
+    return step.grid(patient.read, patient.heights.tolist())
+
+
+def test_windows_share_the_liver_out_from_end_to_end_and_overlap_by_half():
+    patient = Patient(z_mm=2.0)
+    grid, box = windows_of(patient, 3, 4.0)
+    assert grid.shape == (3, 16, 48, 48)
+    bottom, top = box.planes_mm[:, 0] - 2, box.planes_mm[:, -1] + 2
+    low, high = box.ends_mm
+    assert (bottom[0], top[-1]) == pytest.approx((low, high), abs=1e-9)
+    assert np.all(top[:-1] - bottom[1:] >= 32 - 1e-9)
+    assert (grid != 0).any(axis=(1, 2, 3)).all()
+
+
+def test_every_plane_of_every_window_shows_the_liver_at_its_height():
+    grid, box = windows_of(Patient(z_mm=2.0), 3, 4.0)
+    found = (grid != 0).sum(axis=(2, 3)) * 36
+    inside = np.abs(box.planes_mm) < 50
+    truth = np.pi * (60**2 - box.planes_mm**2)
+    assert inside.sum() > 30
+    np.testing.assert_allclose(found[inside], truth[inside], rtol=0.1)
+
+
+def test_windows_of_a_liver_no_higher_than_one_are_the_same():
+    grid, box = windows_of(Patient(), 3, 12.0)
+    np.testing.assert_array_equal(grid[0], grid[2])
+    np.testing.assert_array_equal(box.planes_mm[0], box.planes_mm[2])
+
+
+def test_windows_that_cannot_reach_are_squeezed_and_leave_no_gap():
+    tall = Patient(z_mm=4.0, tall=120.0)
+    _, box = windows_of(tall, 3, 4.0)
+    assert box.step_mm > 4
+    low, high = box.ends_mm
+    middle = (box.planes_mm[:, :1] + box.planes_mm[:, -1:]) / 2
+    half = 8 * box.step_mm
+    assert (middle[0, 0] - half, middle[-1, 0] + half) == pytest.approx((low, high))
+    assert np.all(np.diff(middle[:, 0]) <= half + 1e-9)
 
 
 def test_where_the_series_starts_does_not_matter():
@@ -95,7 +138,7 @@ def test_a_series_held_open_needs_no_more_memory_than_its_grid_and_a_slice():
 def test_a_series_of_one_slice_is_one_plane():
     patient = Patient()
     middle = len(patient.heights) // 2
-    grid = STEP.grid(lambda _: patient.read(middle), [0.0])
+    grid, _ = STEP.grid(lambda _: patient.read(middle), [0.0])
     assert 1 <= (grid != 0).any(axis=(0, 2, 3)).sum() <= 2
 
 
@@ -153,6 +196,16 @@ def test_volumes_without_spacing_or_of_lone_slices_are_refused_before_any_pixel_
         make_recipe("volume", cohort(samples(spacing=None)), NETWORK)
     with pytest.raises(RecipeError, match="expected series of several slices, got 2 series of one"):
         make_recipe("volume", cohort(samples(1)), NETWORK)
+
+
+def test_more_windows_are_finer_and_reach_as_far_together():
+    one, three = (
+        make_recipe("volume", cohort(samples()), replace(NETWORK, windows=n)) for n in (1, 3)
+    )
+    assert (one.windows, three.windows) == (1, 3)
+    assert one.shape == three.shape
+    assert three.steps[0].z_mm == one.steps[0].z_mm / 2
+    assert one.key != three.key
 
 
 def test_the_recipe_survives_json_and_knows_its_shape():

@@ -228,10 +228,11 @@ def explain(
     method: Annotated[
         str,
         typer.Option(
-            help="grad-cam, hirescam, grad-cam++, occlusion (slow); auto is grad-cam, or of lesion "
-            "finders the likelihood of a lesion."
+            help="grad-cam, hirescam, grad-cam++, or occlusion (slow).",
+            show_default="the likelihood of a lesion for lesion finders, occlusion for volumes, "
+            "else grad-cam",
         ),
-    ] = "auto",
+    ] = "",
     patient_pattern: Pattern = None,
     flip_vertical: Flip = False,
     allow_gaps: Gaps = False,

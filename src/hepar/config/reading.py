@@ -69,7 +69,7 @@ LEVELS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "learning_rate": 1e-3,
             "epochs": 30,
         },
-        "explain": {"run": False},
+        "explain": {"method": "occlusion", "slices": 30},
     },
     "lesion": {
         "backbone": {"name": "lesion_finder"},

@@ -114,10 +114,13 @@ class RecipeConfig:
         name: "auto" (liver where every sample has a mask, else ct for HU, else picture; histology
             for RGB) or the name of a recipe.
         size: side of the square network input in pixels; 0 for the backbone's own.
+        windows: of a volume along z, each overlapping half of the next: more are finer, for
+            together they reach as far as one alone. Answers are averaged over them.
     """
 
     name: str = "auto"
     size: int = 0
+    windows: int = 1
 
 
 @dataclass(frozen=True)
@@ -329,8 +332,9 @@ class ExplainConfig:
 
     Attributes:
         run: make heat maps and check them; False leaves them out of the report.
-        method: "grad-cam", "hirescam", "grad-cam++"; or "auto": for lesion finders how likely each
-            pixel is a lesion, else "grad-cam".
+        method: "grad-cam", "hirescam", "grad-cam++", or "occlusion": slow, and for volumes, whose
+            last maps are too coarse to say where, the one of the level; or "auto": for lesion
+            finders how likely each pixel is a lesion, else "grad-cam".
         slices: at most, whose maps are compared with lesion masks.
         checked: slices at most, each of another patient, whose maps are checked by changing images.
         known: training slices, about, that the bundle keeps as features and labels, so that

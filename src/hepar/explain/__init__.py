@@ -9,6 +9,7 @@ from hepar.explain.neighbours import nearest_of, nearest_patients
 from hepar.explain.overlay import (
     draw_contours,
     draw_heat,
+    draw_map,
     draw_outlines,
     draw_scale,
     grey_picture,
@@ -17,6 +18,15 @@ from hepar.explain.overlay import (
 )
 from hepar.explain.scenes import CANDIDATE, DRAWN, FALSE, Scene, draw_scene, scenes_of
 from hepar.explain.summary import Aimed, summarise_aims, summarise_checks
+from hepar.explain.volume import (
+    Plane,
+    SeriesEvidence,
+    SeriesLook,
+    aim_of_planes,
+    hottest_planes,
+    look_at_series,
+    planes_of,
+)
 
 __all__ = [
     "AUTO",
@@ -33,22 +43,30 @@ __all__ = [
     "Evidence",
     "Look",
     "Model",
+    "Plane",
     "Scene",
+    "SeriesEvidence",
+    "SeriesLook",
+    "aim_of_planes",
     "check_map",
     "draw_contours",
     "draw_heat",
+    "draw_map",
     "draw_outlines",
     "draw_scale",
     "draw_scene",
     "grey_picture",
+    "hottest_planes",
     "in_colour",
     "lesion_labels",
     "lesion_outlines",
     "look_at",
+    "look_at_series",
     "measure_aim",
     "method_of",
     "nearest_of",
     "nearest_patients",
+    "planes_of",
     "scenes_of",
     "summarise_aims",
     "summarise_checks",

@@ -19,7 +19,8 @@ Floats = NDArray[np.float32]
 Method = Callable[[Floats, NDArray[np.float64], NDArray[np.float64]], Floats]
 
 METHODS: Registry[Method] = Registry("method")
-"""Name -> from last maps (d, h, w), gradient and zero (k, d) of the slope to (k, h, w)."""
+"""Name -> from last maps (d, ...), gradient and zero (k, d) of the slope to (k, ...): of a slice
+(h, w) cells, of a volume (z, h, w)."""
 
 
 @METHODS.add("hirescam")
@@ -34,12 +35,12 @@ def grad_cam(maps: Floats, gradient: NDArray[np.float64], zero: NDArray[np.float
     gradients and maps cell by cell, which after global average pooling is the same sum.
 
     Args:
-        maps: (d, h, w) before global average pooling.
+        maps: (d, h, w) before global average pooling; (d, z, h, w) of a volume.
         gradient: (k, d) of the centred log-probabilities by the pooled features.
         zero: (k, d), see `hepar.model.Slope`.
 
     Returns:
-        (k, h, w).
+        (k, h, w), or (k, z, h, w).
 
     Source:
         Selvaraju et al., ICCV 2017; Zhou et al., CVPR 2016 (CAM); Draelos and Carin 2020.
@@ -49,10 +50,9 @@ def grad_cam(maps: Floats, gradient: NDArray[np.float64], zero: NDArray[np.float
         >>> grad_cam(maps, np.array([[1.0, 3.0]]), np.array([[0.0, 3.0]])).tolist()
         [[[0.0, 2.0]]]
     """
-    d, h, w = maps.shape
-    flat = np.ascontiguousarray(maps.reshape(d, h * w))
+    flat = np.ascontiguousarray(maps.reshape(len(maps), -1))
     cells = gradient.astype(np.float32) @ flat - zero.sum(axis=1, keepdims=True)
-    return np.asarray(cells.reshape(len(gradient), h, w), np.float32)
+    return np.asarray(cells.reshape(len(gradient), *maps.shape[1:]), np.float32)
 
 
 @METHODS.add("grad-cam++")
@@ -64,21 +64,21 @@ def grad_cam_plus_plus(
     The weights have no unit that slices share, so these maps are shown on their own scale.
 
     Args:
-        maps: (d, h, w) before global average pooling.
+        maps: (d, h, w) before global average pooling; (d, z, h, w) of a volume.
         gradient: (k, d) of the centred log-probabilities by the pooled features.
         zero: not used: the published method knows none.
 
     Returns:
-        (k, h, w).
+        (k, h, w), or (k, z, h, w).
 
     Source:
         Chattopadhay et al., WACV 2018, equation 19 with the derivatives of exp.
     """
     del zero
-    d, h, w = maps.shape
-    flat = maps.reshape(d, h * w).astype(np.float64)
-    slope = gradient / (h * w)
+    flat = maps.reshape(len(maps), -1).astype(np.float64)
+    n = flat.shape[1]
+    slope = gradient / n
     total = flat.sum(axis=1)
     share = slope**2 / (2 * slope**2 + total * slope**3 + 1e-6)
-    weight = h * w * np.maximum(slope, 0) * share
-    return np.asarray((weight @ flat).reshape(len(gradient), h, w), np.float32)
+    weight = n * np.maximum(slope, 0) * share
+    return np.asarray((weight @ flat).reshape(len(gradient), *maps.shape[1:]), np.float32)

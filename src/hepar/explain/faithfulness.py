@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from hepar.backbone import Network
 from hepar.explain.cam import METHODS
 from hepar.explain.likelihood import LIKELIHOOD, LIKELY, likelihood_maps
-from hepar.explain.look import Model
+from hepar.explain.look import OCCLUSION, Model, between
+from hepar.explain.occlusion import occlude
 
 __all__ = ["Checks", "check_map", "likeness"]
 
@@ -61,14 +62,18 @@ class _Subject:
         return network
 
     def map(self, image: Floats, network: Network | None = None) -> Floats:
-        """Return the label's cells (h, w) for an image (3, H, W)."""
-        network = network or self.network
+        """Return the label's cells (h, w) for an image (3, H, W); in 3D for a volume."""
+        own, head = network or self.network, self.model.head
         if self.method == LIKELIHOOD:
-            k = len(self.model.head.labels)
-            (found,) = likelihood_maps(network.value(LIKELY, image[None]), k, self.model.lesions)
+            likely = own.value(LIKELY, image[None])
+            (found,) = likelihood_maps(likely, len(head.labels), self.model.lesions)
             return np.asarray(found[self.label], np.float32)
-        maps, features = network.maps_and_features(image[None])
-        slope = self.model.head.slope(features)
+        if self.method == OCCLUSION:
+            (features,) = own.features(image[None])
+            hidden = occlude(own, head, image, features, 0)
+            return np.asarray(hidden[self.label], np.float32)
+        maps, features = own.maps_and_features(image[None])
+        slope = head.slope(features)
         cells = METHODS.get(self.method)(maps[0], slope.gradient[0], slope.zero[0])
         return np.asarray(cells[self.label], np.float32)
 
@@ -96,9 +101,10 @@ def check_map(
     Args:
         model: that answered, of one network.
         untrained: the same architecture with random weights.
-        image: (3, H, W) network input.
+        image: (3, H, W) network input; (1, D, H, W) of a volume, of whose liver alone places are
+            taken: the rest is blank.
         label: whose map.
-        method: a name in `hepar.explain.METHODS`, or "likelihood" of a lesion finder.
+        method: a name in `hepar.explain.METHODS`, "occlusion", or "likelihood" of a lesion finder.
         seed: of the random order, which has the map's own smoothness.
 
     Source:
@@ -107,24 +113,25 @@ def check_map(
     """
     subject = _Subject(model, label, method)
     cells = subject.map(image)
-    side = image.shape[1]
+    shape = image.shape[1:]
     noise = np.random.default_rng(seed).normal(size=cells.shape).astype(np.float32)
-    ranked, random = (_ranks(_enlarged(values, side)) for values in (cells, noise))
+    shown = np.flatnonzero(image.any(axis=0) if len(shape) == 3 else np.ones(shape, bool))
+    ranked, random = (_ranks(_enlarged(values, shape), shown) for values in (cells, noise))
     images = [
         _partly(image, ranks, given=given) for given in (False, True) for ranks in (ranked, random)
     ]
     means = [float(subject.probability(stack).mean()) for stack in images]
-    step = max(1, side // _SHIFT)
+    step = max(1, shape[-1] // _SHIFT)
     moved = np.zeros_like(image)
-    moved[:, step:, step:] = image[:, :-step, :-step]
-    back = _enlarged(subject.map(moved), side)[step:, step:]
+    moved[..., step:, step:] = image[..., :-step, :-step]
+    back = _enlarged(subject.map(moved), shape)[..., step:, step:]
     return Checks(
         deletion=means[0],
         deletion_random=means[1],
         insertion=means[2],
         insertion_random=means[3],
         randomised=subject.likeness(cells, subject.map(image, untrained)),
-        shifted=subject.likeness(_enlarged(cells, side)[:-step, :-step], back),
+        shifted=subject.likeness(_enlarged(cells, shape)[..., :-step, :-step], back),
     )
 
 
@@ -143,22 +150,28 @@ def likeness(one: Floats, other: Floats) -> float:
     return round(float(a @ b) / length, 12) if length > 0 else 0.0
 
 
-def _enlarged(cells: Floats, side: int) -> Floats:
-    return np.asarray(cv2.resize(cells, (side, side), interpolation=cv2.INTER_LINEAR), np.float32)
+def _enlarged(cells: Floats, shape: tuple[int, ...]) -> Floats:
+    """Return cells resampled linearly to the shape of their image, plane by plane of a volume."""
+    if len(shape) == 2:
+        return np.asarray(
+            cv2.resize(cells, shape[::-1], interpolation=cv2.INTER_LINEAR), np.float32
+        )
+    return np.stack([_enlarged(between(cells, z, shape[0]), shape[1:]) for z in range(shape[0])])
 
 
-def _ranks(values: Floats) -> NDArray[np.int64]:
-    """Return the order of pixels (H * W,), the largest value first."""
-    return np.argsort(-values.ravel(), kind="stable")
+def _ranks(values: Floats, shown: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return places, the one of the largest value first."""
+    return np.asarray(shown[np.argsort(-values.ravel()[shown], kind="stable")], np.int64)
 
 
 def _partly(image: Floats, order: NDArray[np.int64], *, given: bool) -> Floats:
-    """Return images (steps, 3, H, W) of which ever more is taken away, or given back, in an order.
+    """Return images (steps, ...) of which ever more is taken away, or given back, in an order.
 
-    What is away is 0: the mean grey of the network's training images.
+    What is away is 0: the mean grey of the network's training images; of a volume the commonest
+    grey of its own liver.
     """
     ends = np.linspace(0, len(order), _STEPS + 1).round().astype(int)
-    source = image.reshape(3, -1)
+    source = image.reshape(len(image), -1)
     current = np.zeros_like(source) if given else source.copy()
     stack = []
     for start, stop in pairwise(ends.tolist()):

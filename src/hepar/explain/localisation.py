@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hepar.data import LESION, LIVER, Slice
 
-__all__ = ["Aim", "measure_aim"]
+__all__ = ["Aim", "measure_aim", "measure_points"]
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,26 @@ def measure_aim(heat: NDArray[np.float32], image: Slice) -> Aim | None:
         return None
     known = bool((image.mask == LIVER).any())
     region = image.mask > 0 if known else np.ones(image.mask.shape, bool)
-    lesion = (image.mask == LESION)[region]
+    return measure_points(heat[region], image.mask[region] == LESION, "liver" if known else "slice")
+
+
+def measure_points(
+    values: NDArray[np.float32], lesion: NDArray[np.bool_], region: str
+) -> Aim | None:
+    """Return how values aim at lesions, or None where none or all of them lie there.
+
+    Args:
+        values: (n,) of a map, everywhere that was looked.
+        lesion: (n,) which of them lie in a lesion.
+        region: where was looked.
+    """
     if not lesion.any() or lesion.all():
         return None
-    seen = np.maximum(heat[region].astype(np.float64), 0)
+    seen = np.maximum(values.astype(np.float64), 0)
     total = float(seen.sum())
     return Aim(
         hit=float(total > 0 and lesion[int(np.argmax(seen))]),
         energy=float(seen[lesion].sum()) / total if total > 0 else 0.0,
         chance=float(lesion.mean()),
-        region="liver" if known else "slice",
+        region=region,
     )

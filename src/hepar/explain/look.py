@@ -17,7 +17,7 @@ from hepar.explain.likelihood import LIKELIHOOD, LIKELY, likelihood_maps
 from hepar.explain.occlusion import occlude
 from hepar.model import Head, InputReader
 
-__all__ = ["OCCLUSION", "Cells", "Evidence", "Look", "Model", "look_at", "spread"]
+__all__ = ["OCCLUSION", "Cells", "Evidence", "Look", "Model", "between", "look_at", "spread"]
 
 Floats = NDArray[np.float32]
 
@@ -111,6 +111,19 @@ def spread(
     rows, columns = rows[(rows >= 0) & (rows < height)], columns[(columns >= 0) & (columns < width)]
     whole[np.ix_(rows + top, columns + left)] = large[np.ix_(rows, columns)]
     return whole
+
+
+def between(cells: Floats, plane: float, depth: int) -> Floats:
+    """Return cells (h, w) out of those of a volume, (d, h, w), at a plane of `depth`.
+
+    Example:
+        >>> between(np.float32([[[0]], [[4]]]), 1.5, 4).tolist()
+        [[2.0]]
+    """
+    place = float(np.clip((plane + 0.5) * len(cells) / depth - 0.5, 0, len(cells) - 1))
+    low = min(int(place), len(cells) - 1)
+    high, share = min(low + 1, len(cells) - 1), np.float32(place - low)
+    return np.asarray(cells[low] * (1 - share) + cells[high] * share, np.float32)
 
 
 def look_at(

@@ -14,6 +14,7 @@ from hepar.data import LESION, Slice
 __all__ = [
     "draw_contours",
     "draw_heat",
+    "draw_map",
     "draw_outlines",
     "draw_scale",
     "edges_of",
@@ -110,6 +111,12 @@ def draw_heat(picture: Picture, heat: NDArray[np.float32], scale: float) -> Pict
     colours = cv2.applyColorMap(np.asarray(np.rint(255 * share), np.uint8), cv2.COLORMAP_INFERNO)
     opacity = (_OPACITY * np.minimum(1, 2 * share))[..., None]
     return np.asarray(np.rint(in_colour(picture) * (1 - opacity) + colours * opacity), np.uint8)
+
+
+def draw_map(image: Slice, heat: NDArray[np.float32], scale: float, side: int) -> Picture:
+    """Return a slice in a square with its map and the outlines of its lesions."""
+    coloured = draw_heat(grey_picture(image, side), heat, scale)
+    return draw_outlines(coloured, lesion_outlines(image, side), on_heat=True)
 
 
 def draw_scale(width: int, height: int) -> Picture:

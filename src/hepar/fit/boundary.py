@@ -41,7 +41,7 @@ def boundary_values(
     Args:
         cut: the network in two.
         arrays: of the frozen part.
-        reader: gives network input for row * reader.views + view.
+        reader: gives network input for row * reader.each + view.
         configs: batch and threads; whether to cache.
         weights_key: SHA-256 of the weights.
         folder: where cached values are kept; one file for each freeze boundary and recipe.
@@ -59,7 +59,7 @@ def boundary_values(
         return images if network is None else network.value(cut.boundary, images)
 
     def fresh(pairs: Sequence[tuple[int, int]]) -> Floats:
-        return compute([row * reader.views + view for row, view in pairs])
+        return compute([row * reader.each + view for row, view in pairs])
 
     if network is None:
         LOG.info("cache     off: nothing is frozen")
@@ -81,7 +81,7 @@ def boundary_values(
     kept = np.memmap(path, np.float16, "r", shape=(len(keys), *shape))
 
     def cached(pairs: Sequence[tuple[int, int]]) -> Floats:
-        rows = np.array([row * reader.views + view for row, view in pairs], np.int64)
+        rows = np.array([row * reader.each + view for row, view in pairs], np.int64)
         return np.asarray(kept[rows], np.float32)
 
     return cached

@@ -43,6 +43,7 @@ class ControlInputs:
         evaluate: of the intervals.
         unit: what a patient_id stands for.
         skip: columns that hold the split.
+        things: what a row is, in words.
     """
 
     features: Features
@@ -59,6 +60,7 @@ class ControlInputs:
     evaluate: EvaluateConfig
     unit: Unit = "patient"
     skip: tuple[str, ...] = ()
+    things: str = "slices"
 
     @cached_property
     def codes(self) -> Integers:

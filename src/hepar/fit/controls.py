@@ -58,12 +58,12 @@ def _permutation(inputs: ControlInputs) -> Finding:
         else float(ttest_1samp(scores, _CHANCE, alternative="greater")[1])
     )
     meaning = (
-        f"With labels dealt at random to {inputs.unit}s, left-out slices still score "
+        f"With labels dealt at random to {inputs.unit}s, left-out {inputs.things} still score "
         f"{scores.mean():.2f} (AUROC) where chance is 0.50: the model knows them again, "
         "because copies or patients stand on both sides of the folds. Remove the copies that the "
         "audit lists, or correct the ids."
     )
-    detail = f"{len(scores)} deals, scored per slice"
+    detail = f"{len(scores)} deals, scored by {inputs.things}"
     if copies:
         detail += f"; {copies} copies of other patients' slices keep their original's label"
     low, high = float(scores.min()), float(scores.max())

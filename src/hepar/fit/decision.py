@@ -17,7 +17,7 @@ __all__ = ["fit_decision"]
 
 
 def fit_decision(
-    scores: Predictions, head: HeadConfig, config: DecideConfig
+    scores: Predictions, head: HeadConfig, config: DecideConfig, things: str = "slices"
 ) -> tuple[Predictions, Predictions, Decision]:
     """Calibrate slices, add them up, calibrate patients, and choose sets and a threshold.
 
@@ -28,6 +28,7 @@ def fit_decision(
         scores: of slices, train rows out of fold.
         head: how slices become a patient.
         config: what is wanted.
+        things: what a row of the scores is, in words.
 
     Returns:
         Predictions of slices and of patients, and the decision.
@@ -38,7 +39,7 @@ def fit_decision(
     patients, of_patients = calibrate_out_of_fold(patients, config.calibration)
     notes = [
         f"Probabilities of {name} are not calibrated: {calibrator.reason}."
-        for name, calibrator in (("slices", of_slices), (f"{scores.unit}s", of_patients))
+        for name, calibrator in ((things, of_slices), (f"{scores.unit}s", of_patients))
         if calibrator.reason
     ]
     rule = None

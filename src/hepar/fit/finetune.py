@@ -43,6 +43,7 @@ class Task:
         arrays: of the whole network, as they start.
         values: (row, view) pairs -> values at the boundary (n, ...) float32.
         views: augmented views of each image; an epoch shows every image in one of them.
+        windows: of each view, all of which an epoch shows; 1 but for series.
         codes: (n,) label codes of all rows.
         weights: (n,) of each row in the loss.
         train: rows to learn from.
@@ -58,6 +59,7 @@ class Task:
     arrays: Mapping[str, NDArray[Any]]
     values: Callable[[Sequence[tuple[int, int]]], Floats]
     views: int
+    windows: int
     codes: NDArray[np.int64]
     weights: NDArray[np.float64]
     train: NDArray[np.int64]
@@ -100,7 +102,8 @@ def finetune(task: Task, config: FinetuneConfig, checkpoint: Path) -> Trained:
     Raises:
         FitError: the loss is not a number.
     """
-    least = len(task.train) // math.ceil(len(task.train) / config.batch)
+    shown = len(task.train) * task.windows
+    least = shown // math.ceil(shown / config.batch)
     if least < world_size():
         raise FitError(
             f"{task.name}: expected {world_size()} rows or more in every batch, one for each "
@@ -152,18 +155,20 @@ def _epoch(
     optimiser: torch.optim.Optimizer,
     epoch: int,
 ) -> tuple[float, float]:
-    """Show every training row once; return the mean loss and accuracy along the way."""
-    order = np.random.default_rng([config.seed, epoch]).permutation(task.train)
+    """Show every window of every training row once; return mean loss and accuracy on the way."""
+    shown = len(task.train) * task.windows
+    order = np.random.default_rng([config.seed, epoch]).permutation(shown)
     dice = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
     loss_sum = correct = weight_sum = 0.0
-    steps = np.array_split(order, math.ceil(len(order) / config.batch))
-    view = epoch % max(1, task.views)
-    for rows in track(steps, f"{task.name}, epoch {epoch + 1}"):
+    steps = np.array_split(order, math.ceil(shown / config.batch))
+    first = epoch % max(1, task.views) * task.windows
+    for step in track(steps, f"{task.name}, epoch {epoch + 1}"):
+        rows, views = task.train[step // task.windows], first + step % task.windows
         mine = np.arange(len(rows)) % world_size() == rank()
         total = float(task.weights[rows].sum())
         drops = _drops(config, len(rows), dice)
         codes, weights = _targets(task, rows[mine], tail)
-        boundary = _boundary(task, rows[mine], view, tail)
+        boundary = _boundary(task, rows[mine], views[mine], tail)
         with _autocast(boundary.device.type):
             features = tail(boundary, training=True)
             scores = _scores(features, layers, [drop[torch.from_numpy(mine)] for drop in drops])
@@ -204,15 +209,21 @@ def _agree_on_statistics(tail: Tail) -> None:
 def _measure(
     task: Task, tail: Tail, layers: Mapping[str, Tensor], batch: int
 ) -> tuple[float | None, float | None]:
-    """Return weighted loss and accuracy on the tune rows as they are, None without any."""
+    """Return weighted loss and accuracy on the tune rows as they are, None without any.
+
+    Of several windows the mean of their probabilities counts, as in service.
+    """
     if not len(task.tune):
         return None, None
     weights = torch.from_numpy(task.weights[task.tune])
     codes = torch.from_numpy(task.codes[task.tune])
     with torch.inference_mode():
-        features = torch.from_numpy(features_of(task, tail, task.tune, 0, batch))
-        scores = _scores(features.to(tail.device), layers, []).cpu()
-        losses = F.cross_entropy(scores, codes, reduction="none")
+        logs = []
+        for window in range(task.windows):
+            features = torch.from_numpy(features_of(task, tail, task.tune, window, batch))
+            logs.append(F.log_softmax(_scores(features.to(tail.device), layers, []).cpu(), 1))
+        scores = torch.logsumexp(torch.stack(logs), 0) - math.log(task.windows)
+        losses = F.nll_loss(scores, codes, reduction="none")
     share = weights / weights.sum()
     return float((losses * share).sum()), float(((scores.argmax(1) == codes) * share).sum())
 
@@ -224,13 +235,15 @@ def features_of(
     parts = []
     with torch.inference_mode():
         for at in range(0, len(rows), batch):
-            boundary = _boundary(task, rows[at : at + batch], view, tail)
+            own = rows[at : at + batch]
+            boundary = _boundary(task, own, np.full(len(own), view), tail)
             parts.append(tail(boundary, training=False).float().cpu().numpy())
     return np.concatenate(parts) if parts else np.zeros((0, task.n_features), np.float32)
 
 
-def _boundary(task: Task, rows: NDArray[np.int64], view: int, tail: Tail) -> Tensor:
-    return torch.from_numpy(task.values([(int(row), view) for row in rows])).to(tail.device)
+def _boundary(task: Task, rows: NDArray[np.int64], views: NDArray[np.int64], tail: Tail) -> Tensor:
+    pairs = list(zip(rows.tolist(), views.tolist(), strict=True))
+    return torch.from_numpy(task.values(pairs)).to(tail.device)
 
 
 def _targets(task: Task, rows: NDArray[np.int64], tail: Tail) -> tuple[Tensor, Tensor]:

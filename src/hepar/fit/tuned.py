@@ -28,6 +28,7 @@ from hepar.split import Split, hold_out
 
 if TYPE_CHECKING:
     from hepar.fit.cut import Cut
+    from hepar.fit.differentiable import Tail
     from hepar.fit.finetune import Task, Trained
 
 __all__ = ["Tuned", "fine_tune", "needs_training", "read_history", "write_history"]
@@ -92,6 +93,7 @@ def fine_tune(
     labels: LabelSet,
     config: RunConfig,
     folders: tuple[Path, Path],
+    unseen: InputReader | None = None,
 ) -> Tuned:
     """Train a network per fold and one on all train patients, and predict every sample once.
 
@@ -105,6 +107,7 @@ def fine_tune(
         labels: the label set.
         config: of the run.
         folders: for checkpoints, and for the frozen part's cached output.
+        unseen: reads the cohort as a new patient's is read, for those left out; None for the same.
 
     Raises:
         FitError: a setting makes no sense, torch is not installed, a label is missing in the
@@ -129,15 +132,18 @@ def fine_tune(
     keep_memory()
     join_workers()
     configs = (config.backbone, config.finetune)
-    values = boundary_values(
-        cut, part.weights, reader, configs, part.backbone["sha256"], folders[1] / "boundary"
-    )
-    return _Folds(part, reader, split, labels, config, cut, values, folders[0]).run()
+    place = (configs, part.backbone["sha256"], folders[1] / "boundary")
+    seen = boundary_values(cut, part.weights, reader, *place)
+    new = boundary_values(cut, part.weights, unseen, *place) if unseen else seen
+    return _Folds(part, reader, split, labels, config, cut, seen, new, folders[0]).run()
 
 
 @dataclass(frozen=True, eq=False)
 class _Folds:
-    """One cross-validation of trained networks; its fields are what every fold needs."""
+    """One cross-validation of trained networks; its fields are what every fold needs.
+
+    Left-out rows come from `unseen`, as new patients will.
+    """
 
     part: Part
     reader: InputReader
@@ -146,6 +152,7 @@ class _Folds:
     config: RunConfig
     cut: Cut
     values: Values
+    unseen: Values
     folder: Path
 
     def run(self) -> Tuned:
@@ -159,7 +166,8 @@ class _Folds:
             train = np.flatnonzero((folds != fold) & (folds >= 0))
             out = np.flatnonzero(folds == fold)
             task, trained, head = self._train(fold, train)
-            probabilities[out] = self._predict(task, trained, head, out)
+            new = dataclasses.replace(task, values=self.unseen)
+            probabilities[out] = self._predict(new, trained, head, out)
             name = "" if fold < 0 else str(fold)
             history += [{"fold": name, **row} for row in trained.history]
             models.append(FoldModel(head, trained.tail.arrays()))
@@ -174,7 +182,7 @@ class _Folds:
         )
 
     def _train(self, fold: int, rows: NDArray[np.int64]) -> tuple[Task, Trained, Head]:
-        from hepar.fit.finetune import features_of, finetune
+        from hepar.fit.finetune import finetune
 
         name = "final" if fold < 0 else f"fold {fold}"
         task = self._task(name, rows)
@@ -184,15 +192,24 @@ class _Folds:
         if kind == "dense":
             return task, trained, self._dense(trained.layers)
         known = np.concatenate([task.train, task.tune])
-        features = features_of(task, trained.tail, known, 0)
-        return task, trained, self._fit_head(features, known)
+        return task, trained, self._fit_head(task, trained.tail, known)
 
     def _dense(self, layers: Mapping[str, NDArray[np.float32]]) -> DenseHead:
         return DenseHead.from_document(self.labels, {"hidden": len(layers) // 2 - 1}, layers)
 
-    def _fit_head(self, features: NDArray[np.float32], rows: NDArray[np.int64]) -> Head:
+    def _fit_head(self, task: Task, tail: Tail, rows: NDArray[np.int64]) -> Head:
+        return fit_head(*self._known(task, tail, rows), self.labels, self.config.head)
+
+    def _known(
+        self, task: Task, tail: Tail, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], list[str]]:
+        """Return features, codes and patients of every window of some rows."""
+        from hepar.fit.finetune import features_of
+
+        windows = range(task.windows)
+        features = np.concatenate([features_of(task, tail, rows, window) for window in windows])
         patients = [self.reader.manifest.samples[int(i)].patient_id for i in rows]
-        return fit_head(features, self._codes[rows], patients, self.labels, self.config.head)
+        return features, np.tile(self._codes[rows], task.windows), patients * task.windows
 
     @property
     def _codes(self) -> NDArray[np.int64]:
@@ -200,7 +217,7 @@ class _Folds:
 
     def _task(self, name: str, rows: NDArray[np.int64]) -> Task:
         from hepar.fit.differentiable import Tail
-        from hepar.fit.finetune import Task, features_of
+        from hepar.fit.finetune import Task
 
         config, samples = self.config.finetune, self.reader.manifest.samples
         own = [samples[int(i)] for i in rows]
@@ -228,6 +245,7 @@ class _Folds:
             arrays=self.part.weights,
             values=self.values,
             views=self.config.augment.views,
+            windows=self.reader.recipe.windows,
             codes=self._codes,
             weights=weights,
             train=train,
@@ -239,8 +257,7 @@ class _Folds:
         )
         if config.start != "linear":
             return task
-        features = features_of(task, Tail(self.cut, self.part.weights), rows, 0)
-        known = (features, self._codes[rows], [sample.patient_id for sample in own], self.labels)
+        known = (*self._known(task, Tail(self.cut, self.part.weights), rows), self.labels)
         penalty = choose_penalty(*known, self.config.head)
         return dataclasses.replace(task, head=fit_linear_head(*known, penalty))
 
@@ -268,7 +285,7 @@ class _Folds:
 
         if not len(rows):
             return np.zeros((0, len(self.labels)))
-        views = range(self.config.head.views)
+        views = range(self.config.head.views * task.windows)
         features = [features_of(task, trained.tail, rows, view) for view in views]
         return mean_over_views(head, np.stack(features, axis=1))
 
@@ -280,7 +297,7 @@ class _Folds:
 
         rows = task.train[:: max(1, len(task.train) // 8)][:8]
         ours = features_of(task, trained.tail, rows, 0)
-        images = np.stack(self.reader([int(row) * self.reader.views for row in rows]))
+        images = np.stack(self.reader([int(row) * self.reader.each for row in rows]))
         served = Network(self.part.graph, arrays).features(images)
         distance = float(np.linalg.norm(served - ours) / (np.linalg.norm(served) + 1e-12))
         if not distance < _PARITY:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,13 +55,13 @@ class Grid:
     levels: tuple[int, ...]
     is_placed: bool = True
 
-    def lay(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return a mask as stored, 0 at levels without a sample.
+    def lay(self, mask: NDArray[Any]) -> NDArray[Any]:
+        """Return a mask, or other values, as stored; 0 at levels without a sample.
 
         Args:
             mask: (n, y, x), of each sample: row 0 anterior, column 0 the patient's right.
         """
-        stored = np.zeros(self.shape, np.uint8)
+        stored = np.zeros(self.shape, mask.dtype)
         upright = np.moveaxis(stored, self.axes, (0, 1, 2))
         _, back, left = (-1 if flipped else 1 for flipped in self.flips)
         upright[list(self.levels)] = mask[:, ::back, ::left]

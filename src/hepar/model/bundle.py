@@ -75,6 +75,7 @@ class Bundle:
         decision: from the head's scores to answers.
         gate: refuses what the model was not made for; None for none.
         map_scale: log-odds that heat maps show in full colour; None where none was learned.
+        map_unit: the method that the scale belongs to: "grad-cam" or "occlusion".
         map_verdict: whether maps of left-out patients found lesions, and whether that is a warning.
         least_lesion: highest likelihood that a place must reach to be marked as a lesion.
         known: slices that it learned from, as features; None where none are kept.
@@ -94,6 +95,7 @@ class Bundle:
     decision: Decision = field(default_factory=Decision)
     gate: Gate | None = None
     map_scale: float | None = None
+    map_unit: str = "grad-cam"
     map_verdict: tuple[str, bool] = ("", False)
     known: Known | None = None
     least_lesion: float = 0.0
@@ -158,7 +160,9 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
         write_artefact(room / "bundle.json", "bundle", content, bundle.provenance)
         write_decision(room, bundle.decision, bundle.provenance)
         write_gate(room, bundle.gate, bundle.provenance)
-        write_map_scale(room, bundle.map_scale, bundle.provenance, bundle.map_verdict)
+        write_map_scale(
+            room, bundle.map_scale, bundle.provenance, bundle.map_verdict, bundle.map_unit
+        )
         write_known(room, bundle.known, bundle.provenance)
 
 
@@ -217,6 +221,7 @@ def write_map_scale(
     scale: float | None,
     provenance: Mapping[str, Any],
     verdict: tuple[str, bool] = ("", False),
+    unit: str = "grad-cam",
 ) -> None:
     """Write what a bundle's heat maps show in full colour; None takes that away.
 
@@ -225,6 +230,7 @@ def write_map_scale(
         scale: in log-odds, above 0.
         provenance: from `hepar.provenance.stamp`.
         verdict: what was measured of such maps, and whether it is a warning.
+        unit: the method that the scale belongs to.
     """
     path = folder / _MAPS[0]
     path.unlink(missing_ok=True)
@@ -232,6 +238,7 @@ def write_map_scale(
         return
     content: dict[str, Any] = {
         "scale": scale,
+        "unit": unit,
         "verdict": verdict[0],
         "warns": verdict[1],
         "bundle_sha256": sha256_file(folder / "bundle.json"),
@@ -287,7 +294,8 @@ def _read_maps(folder: Path) -> dict[str, Any]:
         return {}
     document = _sealed(folder, "maps")
     verdict = (document.get("verdict", ""), document.get("warns", False))
-    return {"map_scale": float(document["scale"]), "map_verdict": verdict}
+    unit = document.get("unit", "grad-cam")
+    return {"map_scale": float(document["scale"]), "map_verdict": verdict, "map_unit": unit}
 
 
 def _read_least_lesion(folder: Path) -> float:

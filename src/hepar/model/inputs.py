@@ -19,11 +19,12 @@ from hepar.data import LESION, Manifest, Sample, Slice, find_beside
 from hepar.errors import RecipeError
 from hepar.ingest import read_slices
 from hepar.model.segmenter import Outlines
-from hepar.preprocess import Recipe, augment, draw_view, find_liver, measure_parenchyma
+from hepar.preprocess import Box, Recipe, augment, draw_view, find_liver, measure_parenchyma
 from hepar.provenance import digest
 
 __all__ = ["InputReader", "compute_features", "in_context", "sample_key"]
 
+Stacked = tuple[NDArray[np.float32], Box]
 
 _KEPT_BYTES = 1_000_000_000
 """Of volumes that a reader keeps: a series is read from its files once, and not every epoch."""
@@ -54,8 +55,9 @@ def sample_key(manifest: Manifest, sample: Sample) -> str:
 class InputReader:
     """Reads samples and applies the recipe; remembers which livers were guessed or missing.
 
-    With more than one view, an input is named by sample * views + view; view 0 is the sample as it
-    is, and the others are augmented, each by a draw that the sample's own content decides.
+    With more than one view, an input is named by sample * each + view; view 0 is the sample as it
+    is, and the others are augmented, each by a draw that the sample's own content decides. Of a
+    series seen in several windows, a draw's windows are views that follow each other.
 
     Attributes:
         manifest: the cohort.
@@ -65,7 +67,7 @@ class InputReader:
         outlines: of the manifest's livers by a segmenter; None for none.
         drawn: look at livers that somebody has drawn; False sees all as a new patient is seen.
         augment: what other views may look like.
-        views: of each sample.
+        views: of each sample, or of each of its windows.
         guessed: positions in the manifest whose liver nobody has drawn.
         empty: positions whose slice shows no liver; their input is all zeros and means nothing.
     """
@@ -79,7 +81,12 @@ class InputReader:
     views: int = 1
     guessed: set[int] = field(default_factory=set)
     empty: set[int] = field(default_factory=set)
-    _volumes: dict[int, NDArray[np.float32]] = field(default_factory=dict, repr=False)
+    _volumes: dict[int, Stacked | None] = field(default_factory=dict, repr=False)
+
+    @property
+    def each(self) -> int:
+        """Inputs of a sample: views times windows."""
+        return self.views * self.recipe.windows
 
     @cached_property
     def samples(self) -> list[str]:
@@ -126,22 +133,29 @@ class InputReader:
     @property
     def keys(self) -> list[str]:
         """SHA-256 of what decides each input's pixels, the recipe apart."""
-        return [
-            digest(key, draw_view(self.augment, _SEED, key, view).to_json()) if view else key
-            for key in self.samples
-            for view in range(self.views)
-        ]
+        found = []
+        for key in self.samples:
+            for number in range(self.each):
+                view, window = divmod(number, self.recipe.windows)
+                own = digest(key, window) if window else key
+                draw = draw_view(self.augment, _SEED, key, view)
+                found.append(digest(own, draw.to_json()) if view else own)
+        return found
 
     def __call__(self, inputs: Sequence[int]) -> list[NDArray[np.float32]]:
-        """Return network input (3, H, W), or (1, D, H, W), float32 for sample * views + view.
+        """Return network input (3, H, W), or (1, D, H, W), float32 for sample * each + view.
 
         Raises:
             IngestError: a file cannot be read any more.
             RecipeError: the recipe does not fit a sample, which is named.
         """
-        positions = sorted({i // self.views for i in inputs})
+        positions = sorted({i // self.each for i in inputs})
         plain = dict(zip(positions, self._read(positions), strict=True))
-        return [self._view(plain[i // self.views], *divmod(i, self.views)) for i in inputs]
+        found = []
+        for position, number in (divmod(i, self.each) for i in inputs):
+            view, window = divmod(number, self.recipe.windows)
+            found.append(self._view(plain[position][window], position, view))
+        return found
 
     def _view(self, image: NDArray[np.float32], position: int, view: int) -> NDArray[np.float32]:
         if not view:
@@ -150,18 +164,30 @@ class InputReader:
         return augment(image, draw, self.recipe.scale)
 
     def _read(self, positions: Sequence[int]) -> list[NDArray[np.float32]]:
-        blank = np.zeros(self.recipe.shape, np.float32)
+        """Return the windows (windows, ...) of samples; a slice has one, which is all of it."""
+        blank = np.zeros((self.recipe.windows, *self.recipe.shape), np.float32)
         if self.recipe.needs_series:
-            return [self._volume(i, blank) for i in positions]
+            stacked = [self.stack(i) for i in positions]
+            return [blank if found is None else found[0][:, None] for found in stacked]
         return [
             blank
             if shown is None
-            else np.ascontiguousarray(shown.pixels.transpose(2, 0, 1), np.float32)
+            else np.ascontiguousarray(shown.pixels.transpose(2, 0, 1)[None], np.float32)
             for _, shown in self.look(positions)
         ]
 
-    def _volume(self, position: int, blank: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return a series on the recipe's grid; `blank`, and noted, where it shows no liver."""
+    def stack(self, position: int) -> Stacked | None:
+        """Return a series on the recipe's grids, (windows, depth, size, size), and where they lie.
+
+        None, and noted in `empty`, where the series shows no liver.
+
+        Args:
+            position: in the manifest.
+
+        Raises:
+            IngestError: a file cannot be read any more.
+            RecipeError: slices have no spacing, or the recipe does not fit them.
+        """
         if position in self._volumes:
             return self._volumes[position]
         sample = self.manifest.samples[position]
@@ -172,18 +198,32 @@ class InputReader:
                 f"sample {bare[0]}: expected a spacing in mm, got none; a volume needs it. Name "
                 "DICOM or NIfTI files, or use a bundle of another level."
             )
-        apart = (slices[0].spacing_mm or (1.0,))[0]
-        heights = [one.slice_index * apart for one in slices]
         try:
-            grid = self.recipe.stack(lambda i: self._with_liver(position, slices[i])[0], heights)
+            found = self.recipe.stack(
+                lambda i: self._with_liver(position, slices[i])[0], _heights_mm(slices)
+            )
         except RecipeError as error:
             raise RecipeError(f"sample {sample.sample_id}: {error}") from None
-        if grid is None:
+        if found is None:
             self.empty.add(position)
-            grid = blank
-        if len(self._volumes) * grid.nbytes < _KEPT_BYTES:
-            self._volumes[position] = grid
-        return grid
+        if found is None or len(self._volumes) * found[0].nbytes < _KEPT_BYTES:
+            self._volumes[position] = found
+        return found
+
+    def heights(self, position: int) -> list[float]:
+        """Return the heights in mm of a series' slices, from the feet up, on its own scale."""
+        sample = self.manifest.samples[position]
+        return _heights_mm(sample.slices or (sample,))
+
+    def plane(self, position: int, number: int) -> Slice:
+        """Return a slice of a series with the liver that the network sees, and a mask's lesions.
+
+        Args:
+            position: of the series in the manifest.
+            number: of the slice, from the feet up.
+        """
+        sample = self.manifest.samples[position]
+        return self._with_liver(position, (sample.slices or (sample,))[number])[1]
 
     def look(self, positions: Sequence[int]) -> list[tuple[Slice, Slice | None]]:
         """Return samples as they were read, and as the network sees them (view 0).
@@ -202,8 +242,8 @@ class InputReader:
         """
         if self.recipe.needs_series:
             raise RecipeError(
-                f"recipe {self.recipe.name!r}: expected one that sees slices, got one of volumes, "
-                "whose maps are not drawn. Use a bundle of --level slice, slab or mil."
+                f"recipe {self.recipe.name!r}: expected one that sees slices, got one that sees "
+                "series. Ask for its planes."
             )
         known: dict[int, tuple[Slice, Slice]] = {}
 
@@ -256,6 +296,12 @@ class InputReader:
         seen = replace(image, mask=mask)
         self.guessed.add(position)
         return seen, _with_lesions(seen, image.mask)
+
+
+def _heights_mm(slices: Sequence[Sample]) -> list[float]:
+    """Return the heights of a series' slices, on a scale of their own."""
+    apart = (slices[0].spacing_mm or (1.0,))[0]
+    return [one.slice_index * apart for one in slices]
 
 
 def _with_lesions(guessed: Slice, mask: NDArray[np.uint8] | None) -> Slice:
@@ -327,7 +373,7 @@ def compute_features(
         cache: folder that keeps features between runs; None for none.
 
     Returns:
-        (n, views, d) float32 in the order of the manifest.
+        (n, views, d) float32 in the order of the manifest; of series each window is a view.
     """
     keys = reader.keys
     rows = extract_features(
@@ -339,4 +385,4 @@ def compute_features(
         batch=config.batch,
         workers=config.workers,
     )
-    return rows.reshape(len(keys) // reader.views, reader.views, -1)
+    return rows.reshape(len(keys) // reader.each, reader.each, -1)

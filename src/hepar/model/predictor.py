@@ -129,7 +129,8 @@ class Predictor:
         if not len(kept):
             who = "the segmenter found" if bundle.segmenter else "got"
             raise BundleError(
-                f"predict: expected slices that show the liver, {who} none in {len(manifest)}. "
+                f"predict: expected {readers[0].recipe.things} that show the liver, {who} none in "
+                f"{len(manifest)}. "
                 "Name liver masks in a table, or use a bundle with another recipe."
             )
         samples = [manifest.samples[i] for i in kept]
@@ -172,7 +173,7 @@ def mean_over_views(head: Head, features: NDArray[np.float32]) -> NDArray[np.flo
 def _findings(
     bundle: Bundle, readers: Sequence[InputReader], empty: set[int]
 ) -> tuple[Finding, ...]:
-    n = len(readers[0].manifest)
+    n, things = len(readers[0].manifest), readers[0].recipe.things
     findings = []
     strange = sum(sample.kind not in bundle.kinds for sample in readers[0].manifest.samples)
     if strange:
@@ -180,15 +181,15 @@ def _findings(
         findings.append(
             Finding(
                 "other-kind",
-                f"{strange} of {n} slices",
-                f"{strange} of {n} slices are {'HU' if known == 'pictures' else 'pictures'}, and "
+                f"{strange} of {n} {things}",
+                f"{strange} of {n} {things} are {'HU' if known == 'pictures' else 'pictures'}, and "
                 f"the bundle was trained and tested on {known} alone: nobody knows how good these "
                 "answers are.",
             )
         )
     guessed = set().union(*(reader.guessed for reader in readers))
     if guessed:
-        told = f"{len(guessed)} of {n} slices have no liver mask; the liver was "
+        told = f"{len(guessed)} of {n} {things} have no liver mask; the liver was "
         told += (
             "outlined by the bundle's segmenter."
             if bundle.segmenter
@@ -198,7 +199,7 @@ def _findings(
         findings.append(
             Finding(
                 "liver-outlined" if bundle.segmenter else "liver-guessed",
-                "all slices" if len(guessed) == n else f"{len(guessed)} of {n} slices",
+                f"all {things}" if len(guessed) == n else f"{len(guessed)} of {n} {things}",
                 told,
                 "note" if bundle.segmenter else "warning",
             )
@@ -211,8 +212,8 @@ def _findings(
         findings.append(
             Finding(
                 "alone",
-                "all slices" if len(alone) == n else f"{len(alone)} of {n} slices",
-                f"{len(alone)} of {n} slices have none beside them in their series; they were "
+                f"all {things}" if len(alone) == n else f"{len(alone)} of {n} {things}",
+                f"{len(alone)} of {n} {things} have none beside them in their series; they were "
                 "shown three times, which the model hardly knows. Name whole series.",
             )
         )
@@ -220,8 +221,8 @@ def _findings(
         findings.append(
             Finding(
                 "no-liver",
-                f"{len(empty)} of {n} slices",
-                f"{len(empty)} of {n} slices show no liver and were left out.",
+                f"{len(empty)} of {n} {things}",
+                f"{len(empty)} of {n} {things} show no liver and were left out.",
                 "set-aside",
             )
         )

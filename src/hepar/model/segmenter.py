@@ -168,6 +168,10 @@ class Outlines:
                 self._outline(self._series[_series_of(sample)])
             return self._logits[sample.sample_id].astype(np.float32)
 
+    def finds(self, sample: Sample) -> bool:
+        """Return whether a liver is outlined in a slice, or in one of a series."""
+        return any(self.logits(one).max() > 0 for one in sample.slices or (sample,))
+
     def key(self, sample: Sample) -> str:
         """Return the SHA-256 of a sample's outline, or of those of its slices."""
         own = [self.logits(one).tobytes().hex() for one in sample.slices or (sample,)]

@@ -13,18 +13,21 @@ from hepar.preprocess.recipe import (
     recipe_from_json,
     write_recipe,
 )
-from hepar.preprocess.recipes import NetworkInput, make_recipe, segmenter_recipe
+from hepar.preprocess.recipes import NetworkInput, check_spacing, make_recipe, segmenter_recipe
+from hepar.preprocess.volume_input import Box
 
 __all__ = [
     "IDENTITY",
     "PICTURE_MM",
     "RECIPES",
     "STEPS",
+    "Box",
     "Draw",
     "NetworkInput",
     "Recipe",
     "Step",
     "augment",
+    "check_spacing",
     "clean_logits",
     "doubts",
     "draw",

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from hepar.data import Slice
 from hepar.errors import RecipeError
 from hepar.provenance import digest, read_artefact, write_artefact
 from hepar.registry import Registry, nearest
+
+if TYPE_CHECKING:
+    from hepar.preprocess.volume_input import Box
 
 __all__ = ["RECIPES", "STEPS", "Recipe", "Step", "read_recipe", "recipe_from_json", "write_recipe"]
 
@@ -61,6 +64,16 @@ class Recipe:
     def needs_series(self) -> bool:
         """True where a sample is a whole series, and its one step makes a grid of it."""
         return any(getattr(type(step), "needs_series", False) for step in self.steps)
+
+    @property
+    def things(self) -> str:
+        """What it is shown, in words."""
+        return "series" if self.needs_series else "slices"
+
+    @property
+    def windows(self) -> int:
+        """Grids that a sample is seen in, whose answers are averaged; 1 but for series."""
+        return int(getattr(self.steps[0], "windows", 1)) if self.needs_series else 1
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -128,12 +141,15 @@ class Recipe:
 
     def stack(
         self, read: Callable[[int], Slice], heights: Sequence[float]
-    ) -> NDArray[np.float32] | None:
-        """Return network input (1, planes, size, size) of a series; None where it shows no liver.
+    ) -> tuple[NDArray[np.float32], Box] | None:
+        """Return a series as the network sees it, and where in it that is.
 
         Args:
             read: returns a slice by its place in `heights`.
             heights: of the slices in mm, ascending.
+
+        Returns:
+            (windows, planes, size, size), or None where the series shows no liver.
 
         Raises:
             RecipeError: the recipe does not take series, or a parameter makes no sense.
@@ -141,8 +157,8 @@ class Recipe:
         make = getattr(self.steps[0], "grid", None)
         if make is None or len(self.steps) > 1:
             raise RecipeError(f"recipe {self.name!r}: expected one step that takes a series.")
-        grid: NDArray[np.float32] | None = make(read, heights)
-        return grid
+        found: tuple[NDArray[np.float32], Box] | None = make(read, heights)
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as JSON-able values; `recipe_from_json` gives an equal recipe back."""

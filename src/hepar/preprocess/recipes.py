@@ -29,7 +29,7 @@ from hepar.preprocess.stain import RgbScale, StainNormalise
 from hepar.preprocess.volume_input import VolumeInput
 from hepar.progress import LOG
 
-__all__ = ["NetworkInput", "make_recipe", "segmenter_recipe"]
+__all__ = ["NetworkInput", "check_spacing", "make_recipe", "segmenter_recipe"]
 
 _FIELD_MM = 288.0
 """Side of what lesion finders and volumes see: the largest livers are some 250 mm wide."""
@@ -46,11 +46,13 @@ class NetworkInput:
         size: side of the square image in pixels.
         mean: per channel on the 0-1 scale.
         std: per channel on the 0-1 scale.
+        windows: that a series is seen in, one above the other.
     """
 
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    windows: int = 1
 
     @property
     def standardise(self) -> Standardise:
@@ -109,8 +111,9 @@ def _lesion(kind: Kind, network: NetworkInput) -> tuple[Step, ...]:
 def _volume(kind: Kind, network: NetworkInput) -> tuple[Step, ...]:
     """The liver of a whole series in mm, in spreads of its own liver: for networks of volumes."""
     del kind
-    mm = _FIELD_MM / network.size
-    return (VolumeInput(network.size, network.size // 3, mm, z_mm=2 * mm, reach=6.0),)
+    mm, windows = _FIELD_MM / network.size, network.windows
+    z_mm = 4 * mm / (windows + 1)  # half overlapping, they reach as far as one alone
+    return (VolumeInput(network.size, network.size // 3, mm, z_mm, reach=6.0, windows=windows),)
 
 
 @RECIPES.add("paper")
@@ -209,19 +212,8 @@ def make_recipe(
             "Split the source, or give masks and use recipe 'liver'."
         )
     recipe = Recipe(name, build(kinds[0], network))
-    if not recipe.needs_mask or outlined:
-        return recipe
-    bare = [sample.sample_id for sample in manifest.samples if not sample.mask]
-    if bare:
-        raise RecipeError(
-            f"recipe {name!r}: expected a liver mask for every sample, got {len(bare)} without "
-            f"(first: {bare[0]}). Add masks, pass --segmenter, or use recipe 'ct' or 'picture'."
-        )
-    if manifest.lesions_alone:
-        raise RecipeError(
-            f"recipe {name!r}: expected masks that show the liver, got lesions alone. Say which "
-            "value is liver with ingest.mask_values, or use recipe 'ct' or 'picture'."
-        )
+    if recipe.needs_mask and not outlined:
+        _check_masks(recipe, manifest)
     if recipe.beside_mm:
         _check_neighbours(recipe, manifest)
     if recipe.needs_series:
@@ -229,14 +221,43 @@ def make_recipe(
     return recipe
 
 
-def _check_series(recipe: Recipe, manifest: Manifest) -> None:
-    """Refuse volumes of slices whose distance is unknown, and of a cohort of lone slices."""
-    bare = [sample.sample_id for sample in manifest.samples if not sample.spacing_mm]
+def _check_masks(recipe: Recipe, manifest: Manifest) -> None:
+    """Refuse a cohort in which a liver is shown by no mask."""
+    bare = [sample.sample_id for sample in manifest.samples if not sample.mask]
     if bare:
         raise RecipeError(
-            f"recipe {recipe.name!r}: expected a spacing in mm for every slice, got {len(bare)} "
+            f"recipe {recipe.name!r}: expected a liver mask for every sample, got {len(bare)} "
+            f"without (first: {bare[0]}). Add masks, pass --segmenter, or use recipe 'ct' or "
+            "'picture'."
+        )
+    if manifest.lesions_alone:
+        raise RecipeError(
+            f"recipe {recipe.name!r}: expected masks that show the liver, got lesions alone. Say "
+            "which value is liver with ingest.mask_values, or use recipe 'ct' or 'picture'."
+        )
+
+
+def check_spacing(name: str, manifest: Manifest) -> None:
+    """Refuse volumes of slices whose distance is unknown, such as pictures.
+
+    Args:
+        name: of a recipe, or "auto".
+        manifest: the cohort.
+
+    Raises:
+        RecipeError: the recipe takes series, and a slice has no spacing.
+    """
+    bare = [sample.sample_id for sample in manifest.samples if not sample.spacing_mm]
+    if bare and name == "volume":
+        raise RecipeError(
+            f"recipe {name!r}: expected a spacing in mm for every slice, got {len(bare)} "
             f"without (first: {bare[0]}). Ingest DICOM or NIfTI, or use --level slab or mil."
         )
+
+
+def _check_series(recipe: Recipe, manifest: Manifest) -> None:
+    """Refuse volumes without spacing, and of a cohort of lone slices."""
+    check_spacing(recipe.name, manifest)
     stacked = stack_series(manifest)
     lone = sum(len(sample.slices) == 1 for sample in stacked.samples)
     if lone == len(stacked):

@@ -29,7 +29,7 @@ def controls(inputs: ReportInputs) -> Section | None:
             "rows": [{**c, "verdict": _verdict(c, document)} for c in document["controls"]],
             "fired": sum(c["fires"] for c in document["controls"]),
             "meter": document["meter"],
-            "units": f"{document['unit']}s" if document["level"] == "patient" else "slices",
+            "units": f"{document['unit']}s" if document["level"] == "patient" else inputs.things,
             "unit_of_meter": document["meter"].get("unit", document["unit"]),
             "rate": f"{100 * (1 - document['interval']):g} %",
         },

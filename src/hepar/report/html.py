@@ -45,6 +45,8 @@ def write_report(folder: Path) -> Path:
             "run": inputs.run,
             "made": inputs.run["provenance"],
             "unit": inputs.evaluation["unit"],
+            "thing": "series" if inputs.of_series else "slice",
+            "things": inputs.things,
             "warnings": inputs.run["warnings"],
             "notes": inputs.run.get("notes", ()),
             "alarms": [*leaks(inputs), *alarms(inputs)],

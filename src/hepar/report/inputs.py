@@ -28,7 +28,7 @@ class ReportInputs:
         manifest: the cohort.
         split: `split.json`.
         recipe: `recipe.json`.
-        slices: predictions per slice.
+        slices: predictions per slice, or per series of a network of volumes.
         patients: predictions per patient.
         evaluation: `evaluation.json`.
         headline: the number to show first.
@@ -65,6 +65,24 @@ class ReportInputs:
     def main_level(self) -> str:
         """The level that counts: "slice" where images are not grouped, else "patient"."""
         return "slice" if self.slices.unit == "image" else "patient"
+
+    @property
+    def of_series(self) -> bool:
+        """Whether a row of `slices` is a series, seen in 3D."""
+        return bool(self.recipe["name"] == "volume")
+
+    @property
+    def things(self) -> str:
+        """What a row of `slices` is, in words."""
+        return "series" if self.of_series else "slices"
+
+    @property
+    def levels(self) -> list[str]:
+        """What is measured: patients, and slices where they are other rows than patients."""
+        if self.main_level == "slice":
+            return ["slice"]
+        same = self.of_series and len(self.slices) == len(self.patients)
+        return ["patient"] if same else ["patient", "slice"]
 
     def table(self, level: str) -> Predictions:
         """Return the predictions of a level."""

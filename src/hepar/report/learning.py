@@ -26,7 +26,7 @@ def learning(inputs: ReportInputs) -> Section | None:
         {
             "figure": _draw(records, inputs.controls["unit"]),
             "unit_of_curve": inputs.controls["unit"],
-            "scored": f"{inputs.controls['unit']}s" if level == "patient" else "slices",
+            "scored": f"{inputs.controls['unit']}s" if level == "patient" else inputs.things,
             "gain": _gain(records),
         },
     )

@@ -33,17 +33,10 @@ def who_outlined(inputs: ReportInputs) -> list[str]:
         ]
     others = "" if drawn == n else ", outlined by a segmenter in the others"
     said = [f"Liver: drawn by the source's authors in {where}{others}."]
-    if inputs.history:
-        said.append(
-            "Patients left out are seen through the same livers; those of new patients are "
-            "outlined by the segmenter where nobody draws them, and no number here tells what "
-            "that costs."
-        )
-    else:
-        said.append(
-            "The drawn ones teach; patients left out are seen through outlines of a segmenter "
-            "that never saw them, as new patients are, and its mistakes count in every number."
-        )
+    said.append(
+        "The drawn ones teach; patients left out are seen through outlines of a segmenter that "
+        "never saw them, as new patients are, and its mistakes count in every number."
+    )
     sources = inputs.run.get("segmenter") or ()
     if sources:
         told = "; ".join(_dice(source) for source in sources)

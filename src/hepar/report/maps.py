@@ -59,6 +59,9 @@ def maps(inputs: ReportInputs) -> Section | None:
             "verdict": map_verdict(document["localisation"]),
             "checks": document["checks"],
             "beside": inputs.run["config"]["head"].get("beside", 0),
+            "cell_mm": next(
+                (one["cell_mm"] for one in document.get("maps", ()) if "cell_mm" in one), []
+            ),
             "rows": [] if "not_made" in document["checks"] else _rows(document["checks"]),
         },
     )

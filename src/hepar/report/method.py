@@ -19,8 +19,13 @@ def _cost(inputs: ReportInputs) -> str:
     said = []
     if all(name in BACKBONES for name in names):
         specs = [BACKBONES.get(name) for name in names]
-        flops = sum(s.gflops * (backbone["input_size"] / s.input_size) ** 2 for s in specs)
-        said.append(f"{flops:.3g} GFLOPs a slice")
+        flops = sum(
+            s.gflops * (backbone["input_size"] / s.input_size) ** (3 if s.depth else 2)
+            for s in specs
+        )
+        windows = inputs.run["config"]["recipe"].get("windows", 1)
+        thing = "series" if inputs.of_series else "slice"
+        said.append(f"{flops * windows:.3g} GFLOPs a {thing}")
     bundle = inputs.folder / "bundle"
     if bundle.is_dir():
         size = sum(path.stat().st_size for path in bundle.iterdir())

@@ -46,7 +46,7 @@ def cohort(inputs: ReportInputs) -> Section:
             "n_samples": len(manifest),
             "livers": who_outlined(inputs),
             "n_used": len(slices),
-            "of_series": inputs.recipe["name"] == "volume",
+            "of_series": inputs.of_series,
             "ends": [_ends(inputs, partition) for partition in inputs.partitions],
             "refused": set_aside["refused"],
             "set_aside": set_aside["set-aside"],
@@ -96,7 +96,6 @@ def _metric_rows(inputs: ReportInputs, level: str, partition: str) -> list[dict[
 
 def metrics(inputs: ReportInputs) -> Section:
     """Every metric with its interval, patients first."""
-    levels = ["patient", "slice"] if inputs.main_level == "patient" else ["slice"]
     tables = [
         {
             "level": level,
@@ -105,7 +104,7 @@ def metrics(inputs: ReportInputs) -> Section:
             "inside": _inside(inputs, partition) if level == "slice" else None,
         }
         for partition in inputs.partitions
-        for level in levels
+        for level in inputs.levels
     ]
     return Section(
         "How good, how sure",
@@ -126,6 +125,8 @@ def confusion(inputs: ReportInputs) -> Section:
     """What was taken for what."""
     tables = []
     for table in inputs.evaluation["confusion"]:
+        if table["level"] not in inputs.levels:
+            continue
         totals = [sum(row) for row in table["counts"]]
         shares = [
             [count / total if total else None for count in row]
@@ -142,7 +143,8 @@ def curves(inputs: ReportInputs) -> Section:
     defined = [
         level
         for level in ("patient", "slice")
-        if any(
+        if level in inputs.levels
+        and any(
             r["value"] is not None
             for r in inputs.records(metric="auroc", level=level, partition=inputs.partitions[0])
         )

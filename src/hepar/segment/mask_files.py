@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from highdicom.seg import Segmentation, SegmentDescription
     from pydicom.dataset import Dataset
 
-__all__ = ["by_series", "write_dicom_seg", "write_masks", "write_nifti"]
+__all__ = ["by_series", "write_dicom_seg", "write_masks", "write_nifti", "write_values"]
 
 Mask = NDArray[np.uint8]
 
@@ -119,11 +119,34 @@ def write_nifti(
         IngestError: a source file is missing, damaged or of another size, or the slices lie too
             unevenly for NIfTI.
     """
+    _check(mask, samples)
+    write_values(path, mask, manifest, samples, config)
+
+
+def write_values(
+    path: Path,
+    values: NDArray[np.uint8 | np.float32],
+    manifest: Manifest,
+    samples: Sequence[Sample],
+    config: IngestConfig | None = None,
+) -> None:
+    """Write a value for each voxel of a series, such as a heat map, as `write_nifti` a mask.
+
+    Args:
+        path: `.nii.gz`, or `.nii` for an uncompressed file.
+        values: (n, y, x), of every sample.
+        manifest: says where the source's files lie.
+        samples: of one series, from the feet up.
+        config: the bounds a source file must keep; None for the default ones.
+
+    Raises:
+        IngestError: a source file is missing, damaged or of another size, or the slices lie too
+            unevenly for NIfTI.
+    """
     import nibabel
 
-    _check(mask, samples)
-    grid = read_grid(manifest, samples, (mask.shape[1], mask.shape[2]), config)
-    stored = grid.lay(mask)
+    grid = read_grid(manifest, samples, (values.shape[1], values.shape[2]), config)
+    stored = grid.lay(values)
     sides = np.linalg.norm(grid.affine[:3, :3], axis=0)
     if grid.is_placed:
         image = nibabel.Nifti1Image(stored, grid.affine)  # type: ignore[no-untyped-call]
