@@ -69,7 +69,7 @@ LEVELS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "learning_rate": 1e-3,
             "epochs": 30,
         },
-        "explain": {"method": "occlusion", "slices": 30},
+        "explain": {"method": "occlusion", "slices": 20, "checked": 10},
     },
     "lesion": {
         "backbone": {"name": "lesion_finder"},
