@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -32,6 +33,9 @@ __all__ = [
     "plan",
     "prepare",
 ]
+
+_NAMED = 5
+"""Patients whose ids a message gives, at most."""
 
 Divide = Callable[[Manifest, SplitConfig], Split]
 
@@ -276,9 +280,10 @@ def _without_liver(manifest: Manifest) -> Manifest:
 
 def _without_outline(manifest: Manifest, config: RunConfig) -> Manifest:
     """Return the manifest without slices where nobody drew a liver and the segmenter finds none."""
-    from hepar.model import Outlines, read_segmenter
+    from hepar.model import Outlines, find_segmenter
 
-    outlines = Outlines(manifest, read_segmenter(Path(config.segment.model)))
+    outlines = Outlines(manifest, find_segmenter(config.segment.model))
+    outlines.check()
     bare = {s.sample_id for s in manifest.samples if not s.mask or manifest.lesions_alone}
     gone = {
         sample.sample_id
@@ -296,8 +301,12 @@ def _without_outline(manifest: Manifest, config: RunConfig) -> Manifest:
             "segment apply`."
         )
     message = f"{len(gone)} slices where the segmenter finds no liver are left out."
-    LOG.info("%s", message)
-    finding = Finding("left-out", "outlines", message, "note")
+    empty = sorted(set(manifest.patients) - {s.patient_id for s in shown})
+    if empty:
+        some = ", ".join(empty[:_NAMED]) + ", ..." * (len(empty) > _NAMED)
+        message += f" It finds none at all in {len(empty)} patients: {some}."
+    LOG.log(logging.WARNING if empty else logging.INFO, "%s", message)
+    finding = Finding("left-out", "outlines", message, "warning" if empty else "note")
     return dataclasses.replace(manifest, samples=shown, findings=(*manifest.findings, finding))
 
 

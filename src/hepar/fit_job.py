@@ -63,11 +63,11 @@ class Job:
     @cached_property
     def outlines(self) -> Outlines | None:
         """The cohort's livers by the segmenter that was named; None for none."""
-        from hepar.model import Outlines, read_segmenter
+        from hepar.model import Outlines, find_segmenter
 
         if not self.config.segment.model:
             return None
-        segmenter = read_segmenter(Path(self.config.segment.model))
+        segmenter = find_segmenter(self.config.segment.model)
         return Outlines(self.cohort.manifest, segmenter, self.config.backbone.threads)
 
     def reader(
@@ -168,6 +168,8 @@ def _fit_work(job: Job) -> None:
     provenance = stamp(job.ledger.command, seed=config.split.seed, inputs=hashes)
     write_predictions(folder / "scores.csv", scores, provenance)
     write_folds(folder / "folds.safetensors", folds)
+    for remark in dict.fromkeys(job.outlines.remarks if job.outlines else ()):
+        LOG.warning("%s", remark)
     bundle = Bundle(
         labels=manifest.labels,
         parts=parts,

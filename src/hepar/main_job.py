@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from hepar.backbone import LIVER_UNET
 from hepar.cohort_job import Cohort, PlannedPart, hash_files, new_ledger, prepare
 from hepar.config import RunConfig
 from hepar.controls_job import control_model
@@ -240,6 +241,11 @@ def _warnings(
         warnings.append(UNIT_WARNINGS[manifest.unit])
     if any(b["is_random"] for b in backbones):
         warnings.append("The backbone's weights are random: this is a control, not a model.")
+    if config.segment.model == LIVER_UNET:
+        warnings.append(
+            "Livers are outlined by liver-unet, which may have been taught with LiTS (MSD Task03): "
+            "of patients from there these numbers say nothing."
+        )
     if len(manifest.patients) < 20 and manifest.patients_known:
         warnings.append(
             f"Only {len(manifest.patients)} patients: intervals are wide, and some are undefined."
