@@ -143,7 +143,7 @@ def read_segmenter(folder: Path) -> Segmenter:
     document = read_sealed(place / "segmenter.json", "segmenter")
     check_files(place, document["files"], ["segmenter.json"])
     return Segmenter(
-        read_part(place, "segmenter", document["part"]),
+        read_part(place, "segmenter", document["part"], document["files"]),
         tuple(
             load((place / f"fold-{number}.safetensors").read_bytes())
             for number in range(document["folds"])
