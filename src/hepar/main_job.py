@@ -31,6 +31,7 @@ __all__ = [
     "report_model",
     "run",
     "trust_model",
+    "write_record",
 ]
 
 
@@ -63,7 +64,7 @@ def run(source: Path, out: Path, config: RunConfig, command: str = "") -> Path:
     cohort, (parts,) = prepare(source, ledger, [config])
     if rank() == 0:
         barrier()
-        _write_record(source, ledger, config)
+        write_record(source, ledger, config)
     return fit_model(cohort, parts, ledger, config)
 
 
@@ -71,7 +72,7 @@ _PACKAGES = ("numpy", "onnxruntime", "opencv-python-headless", "scikit-learn", "
 """That predictions depend on, where they are installed."""
 
 
-def _write_record(source: Path, ledger: Ledger, config: RunConfig) -> None:
+def write_record(source: Path, ledger: Ledger, config: RunConfig) -> None:
     """Write `record.json`: what it takes to make the run again."""
     packages = {"hepar": package_version(), "python": platform.python_version()}
     for name in _PACKAGES:
