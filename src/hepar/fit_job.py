@@ -392,6 +392,12 @@ def _fit_lesions(job: Job) -> tuple[Any, tuple[Any, ...], Any, tuple[FoldModel, 
     from hepar.model import Part
 
     config, manifest = job.config, job.cohort.manifest
+    if all(sample.extra.get("lesion_px", "0") == "0" for sample in manifest.samples):
+        raise FitError(
+            f"lesion level: expected masks that show lesions of one to 4 labels, got 0 in "
+            f"{len(manifest)} slices. Say which value is lesion with ingest.mask_values, or learn "
+            "from patients' labels alone with --level mil, or look with --level rule."
+        )
     (planned,) = job.parts
     reader = job.reader(planned.recipe)
     weights = planned.weights
