@@ -114,7 +114,7 @@ def prepare(
     if any(part.recipe.needs_mask for parts in plans for part in parts):
         manifest = _without_liver(manifest)
         if configs[0].segment.model:
-            manifest = _without_outline(manifest, configs[0])
+            manifest = _without_outline(manifest, configs[0], ledger.folder / "outlines")
     return Cohort(manifest, _split(manifest, ledger, configs[0], divide)), plans
 
 
@@ -278,11 +278,11 @@ def _without_liver(manifest: Manifest) -> Manifest:
     return dataclasses.replace(manifest, samples=shown, findings=(*manifest.findings, finding))
 
 
-def _without_outline(manifest: Manifest, config: RunConfig) -> Manifest:
+def _without_outline(manifest: Manifest, config: RunConfig, cache: Path) -> Manifest:
     """Return the manifest without slices where nobody drew a liver and the segmenter finds none."""
     from hepar.model import Outlines, find_segmenter
 
-    outlines = Outlines(manifest, find_segmenter(config.segment.model))
+    outlines = Outlines(manifest, find_segmenter(config.segment.model), cache=cache)
     outlines.check()
     bare = {s.sample_id for s in manifest.samples if not s.mask or manifest.lesions_alone}
     gone = {

@@ -68,7 +68,8 @@ class Job:
         if not self.config.segment.model:
             return None
         segmenter = find_segmenter(self.config.segment.model)
-        return Outlines(self.cohort.manifest, segmenter, self.config.backbone.threads)
+        threads, cache = self.config.backbone.threads, self.cache / "outlines"
+        return Outlines(self.cohort.manifest, segmenter, threads, cache)
 
     def reader(
         self,

@@ -161,3 +161,16 @@ def test_weights_that_were_not_fetched_are_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(WeightsNotFoundError, match="hepar weights fetch liver-unet"):
         find_segmenter(LIVER_UNET)
+
+
+def test_a_series_is_outlined_once_for_all_stages_of_a_run(whole, volumes, tmp_path, monkeypatch):
+    samples = [s for s in volumes.manifest.samples if s.patient_id == "a.nii.gz"]
+    first = outlined(Outlines(volumes.manifest, whole, cache=tmp_path / "outlines"), samples)
+    (path,) = (tmp_path / "outlines").iterdir()
+    with monkeypatch.context() as off:
+        off.setattr(segmenter, "outline_volume", None)
+        again = outlined(Outlines(volumes.manifest, whole, cache=tmp_path / "outlines"), samples)
+    np.testing.assert_array_equal(first, again)
+    path.write_bytes(b"spoilt")
+    mended = outlined(Outlines(volumes.manifest, whole, cache=tmp_path / "outlines"), samples)
+    np.testing.assert_array_equal(first, mended)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -187,16 +188,24 @@ class Outlines:
         manifest: whose slices.
         segmenter: who outlines; patients that taught it are outlined by the fold without them.
         threads: inside the network; 0 for one per core.
+        cache: folder that keeps outlines of whole series, which cost seconds each; None for none.
 
     Attributes:
         remarks: what was odd about a series, with its patient_id; grows as series are outlined.
     """
 
-    def __init__(self, manifest: Manifest, segmenter: Segmenter, threads: int = 0) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        segmenter: Segmenter,
+        threads: int = 0,
+        cache: Path | None = None,
+    ) -> None:
         self.manifest = manifest
         self.segmenter = segmenter
         self.remarks: list[str] = []
         self._threads = threads
+        self._cache = cache
         self._lock = Lock()
         self._networks: dict[int | None, Network] = {}
         self._session: Any = None
@@ -278,16 +287,38 @@ class Outlines:
         try:
             self.check(ordered)
             _check_size(ordered, first)
-            voxels = np.stack([image.pixels for image in read_slices(self.manifest, ordered)])
+            masks = self._kept(ordered) if self._cache else self._volume(ordered)
         except SegmentError as error:
             self.remarks.append(str(error))
             masks = np.zeros((len(ordered), 1, 1), np.uint8)
         else:
-            volume = Volume(voxels, ordered[0].spacing_mm)
-            masks = outline_volume(volume, self._answer)
             self._doubt(ordered, masks)
         for sample, mask in zip(ordered, masks, strict=True):
             self._masks[sample.sample_id] = (mask.shape, np.packbits(mask > 0))
+
+    def _volume(self, samples: Sequence[Sample]) -> NDArray[np.uint8]:
+        voxels = np.stack([image.pixels for image in read_slices(self.manifest, samples)])
+        return outline_volume(Volume(voxels, samples[0].spacing_mm), self._answer)
+
+    def _kept(self, samples: Sequence[Sample]) -> NDArray[np.uint8]:
+        """Return the masks of a series from the cache, after putting them there."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load, save
+
+        rows = [[one.sha256, one.frame, list(one.spacing_mm or ())] for one in samples]
+        path = (self._cache or Path()) / f"{digest(self.segmenter.key, rows)}.safetensors"
+        try:
+            found = load(path.read_bytes())
+            shape = tuple(found["shape"].tolist())
+            return np.unpackbits(found["bits"], count=math.prod(shape)).reshape(shape)
+        except (FileNotFoundError, SafetensorError, KeyError, ValueError):
+            masks = self._volume(samples)
+        arrays: dict[str, NDArray[Any]] = {
+            "shape": np.array(masks.shape, np.int64),
+            "bits": np.packbits(masks > 0),
+        }
+        write_atomic(path, save(arrays))
+        return masks
 
     def _answer(self, grid: NDArray[np.float32]) -> NDArray[np.float32]:
         part = self.segmenter.part
