@@ -304,7 +304,7 @@ def _without_outline(manifest: Manifest, config: RunConfig, cache: Path) -> Mani
     empty = sorted(set(manifest.patients) - {s.patient_id for s in shown})
     if empty:
         some = ", ".join(empty[:_NAMED]) + ", ..." * (len(empty) > _NAMED)
-        message += f" It finds none at all in {len(empty)} patients: {some}."
+        message += f" Patients of whom none is left: {some}."
     LOG.log(logging.WARNING if empty else logging.INFO, "%s", message)
     finding = Finding("left-out", "outlines", message, "warning" if empty else "note")
     return dataclasses.replace(manifest, samples=shown, findings=(*manifest.findings, finding))

@@ -8,7 +8,7 @@ import pytest
 
 from hepar.config import IngestConfig
 from hepar.errors import IngestError
-from hepar.ingest import ingest, ingest_files, read_slices
+from hepar.ingest import ingest, ingest_files, nifti, read_slices
 from hepar.ingest.bounds import RefusedFileError
 from hepar.ingest.nifti import check_hu, load_volume
 
@@ -340,3 +340,22 @@ def test_slices_ten_times_as_far_apart_as_pixels_are_kept_with_their_spacing(
     affine = np.diag([0.75, 0.75, 7.5, 1])
     nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), affine), tmp_path / "a.nii.gz")
     assert ingest(tmp_path, NAMED).samples[0].spacing_mm == (7.5, 0.75, 0.75)
+
+
+def test_a_volume_larger_than_memory_is_refused_and_the_other_kept(
+    tmp_path, make_nifti, hu, monkeypatch
+):
+    make_nifti(tmp_path / "a.nii", hu)
+    make_nifti(tmp_path / "large.nii", np.concatenate([hu, hu]))
+    read = nifti.read_exactly
+
+    def small(stream, n_bytes):
+        if n_bytes == 2 * hu.nbytes:
+            raise MemoryError
+        return read(stream, n_bytes)
+
+    monkeypatch.setattr(nifti, "read_exactly", small)
+    manifest = ingest(tmp_path, NAMED)
+    assert {s.patient_id for s in manifest.samples} == {"a"}
+    (finding,) = (f for f in manifest.findings if f.code == "too-large")
+    assert "expected a file that fits into memory" in finding.message
