@@ -46,7 +46,7 @@ def segment_volume(volume: Volume, *, lesions: bool = False, threads: int = 0) -
 
     Args:
         volume: in HU, with its spacing.
-        lesions: look for lesions, too: many times the work, and how good they are was not measured.
+        lesions: look for lesions, too: four times the work, and how many it finds was not measured.
         threads: inside the networks; 0 for one per core.
 
     Returns:
