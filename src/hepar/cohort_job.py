@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -33,6 +34,9 @@ __all__ = [
     "plan",
     "prepare",
 ]
+
+_NAMED = 5
+"""Patients whose ids a message gives, at most."""
 
 Divide = Callable[[Manifest, SplitConfig], Split]
 
@@ -113,7 +117,7 @@ def prepare(
     if any(part.recipe.needs_mask for parts in plans for part in parts):
         manifest = _without_liver(manifest)
         if configs[0].segment.model:
-            manifest = _without_outline(manifest, configs[0])
+            manifest = _without_outline(manifest, configs[0], ledger.folder / "outlines")
     return Cohort(manifest, _split(manifest, ledger, configs[0], divide)), plans
 
 
@@ -265,11 +269,12 @@ def _without_liver(manifest: Manifest) -> Manifest:
     )
 
 
-def _without_outline(manifest: Manifest, config: RunConfig) -> Manifest:
+def _without_outline(manifest: Manifest, config: RunConfig, cache: Path) -> Manifest:
     """Return the manifest without slices where nobody drew a liver and the segmenter finds none."""
-    from hepar.model import Outlines, read_segmenter
+    from hepar.model import Outlines, find_segmenter
 
-    outlines = Outlines(manifest, read_segmenter(Path(config.segment.model)))
+    outlines = Outlines(manifest, find_segmenter(config.segment.model), cache=cache)
+    outlines.check()
     bare = [s for s in manifest.samples if not s.mask or manifest.lesions_alone]
     return _without(
         [sample for sample in bare if not outlines.finds(sample)],
@@ -307,8 +312,12 @@ def _without(
             f"({told} without). {advice}"
         )
     message = f"left out: {counted(len(gone), 'slice')} {which} ({told})."
-    LOG.info("%s", message)
-    finding = Finding("left-out", "liver", message, "note")
+    empty = sorted(set(manifest.patients) - {s.patient_id for s in shown})
+    if empty:
+        some = ", ".join(empty[:_NAMED]) + ", ..." * (len(empty) > _NAMED)
+        message += f" Patients of whom none is left: {some}."
+    LOG.log(logging.WARNING if empty else logging.INFO, "%s", message)
+    finding = Finding("left-out", "liver", message, "warning" if empty else "note")
     return dataclasses.replace(manifest, samples=shown, findings=(*manifest.findings, finding))
 
 

@@ -13,14 +13,18 @@ from typing import Any
 from hepar.backbone import BACKBONES
 from hepar.cohort_job import Cohort, PlannedPart, new_ledger, prepare
 from hepar.compare_plan import ComparePlan, ModelPlan, folder_name
+from hepar.config import RunConfig, SplitConfig
+from hepar.data import Manifest, write_manifest
 from hepar.errors import ConfigError, HeparError
 from hepar.fit import needs_training
 from hepar.fit.workers import world_size
+from hepar.ingest import findings_of, manifest_of
 from hepar.ledger import Ledger
 from hepar.main_job import fit_model
 from hepar.progress import LOG
 from hepar.provenance import read_artefact, sha256_file, stamp, write_artefact
 from hepar.settings import check
+from hepar.split import Split, split_findings, write_split
 
 __all__ = ["compare", "unlike_recipes"]
 
@@ -38,8 +42,9 @@ METRICS = (
 def compare(source: Path, out: Path, plan: ComparePlan, command: str = "") -> Path:
     """Fit every model on one split, evaluate, test them against the best, and write the page.
 
-    A model that fails is named in the page's warnings, and the others go on. What is done is kept:
-    the same call takes an interrupted comparison up where it stopped.
+    Where there are several findings, each has a comparison of its own in `findings/NAME`, all on
+    one split. A model that fails is named in the page's warnings, and the others go on. What is
+    done is kept: the same call takes an interrupted comparison up where it stopped.
 
     Args:
         source: a table, a folder of class folders, a DICOM tree or NIfTI volumes.
@@ -59,21 +64,104 @@ def compare(source: Path, out: Path, plan: ComparePlan, command: str = "") -> Pa
         )
     for model in plan.models:
         check(model.config, networks=not model.members)
+        asked, first = model.config.ingest.findings, plan.models[0].config.ingest.findings
+        if asked != first and not model.members:
+            raise ConfigError(
+                f"models.{model.name}: expected ingest.findings={first!r} as of the others, got "
+                f"{asked!r}. Give all models the same findings."
+            )
     ledger = new_ledger(out, command)
     single = {model.name: model.config for model in plan.models if not model.members}
+    if plan.models[0].config.ingest.findings:
+        return _compare_findings(source, plan, single, ledger)
     cohort, plans = prepare(source, ledger, list(single.values()))
+    return _compare(plan, cohort, dict(zip(single, plans, strict=True)), ledger, ledger.folder)
+
+
+def _compare_findings(
+    source: Path, plan: ComparePlan, single: Mapping[str, RunConfig], ledger: Ledger
+) -> Path:
+    """Compare models on every finding, all on one split, and list the pages."""
+    from hepar.report import write_comparisons
+
+    config = plan.models[0].config
+
+    def divide(manifest: Manifest, split: SplitConfig) -> Split:
+        return split_findings(manifest, findings_of(manifest.samples, config.ingest), split)
+
+    cohort, plans = prepare(source, ledger, list(single.values()), divide)
     parts = dict(zip(single, plans, strict=True))
+    names = findings_of(cohort.manifest.samples, config.ingest)
+    failed: list[str] = []
+    done: dict[str, str] = {}
+    for name in names:
+        LOG.info("finding   %s", name)
+        within = new_ledger(ledger.folder / "findings" / folder_name(name), ledger.command)
+        try:
+            own = _finding(name, names, cohort, within)
+            _compare(plan, own, parts, within, ledger.folder)
+        except HeparError as error:
+            LOG.warning("%s: %s", name, error)
+            failed.append(f"{name} could not be compared: {error}")
+            continue
+        done[name] = within.folder.relative_to(ledger.folder).as_posix()
+    if not done:
+        raise HeparError(f"compare: no finding could be compared. First: {failed[0]}")
+    content = {
+        "findings": [{"name": name, "folder": folder} for name, folder in done.items()],
+        "warnings": failed,
+    }
+    write_artefact(ledger.folder / "comparison.json", "comparisons", content, stamp(ledger.command))
+    return write_comparisons(ledger.folder)
+
+
+def _finding(name: str, names: Sequence[str], cohort: Cohort, ledger: Ledger) -> Cohort:
+    """Return the cohort of one finding, written to its folder."""
+    manifest = manifest_of(name, names, cohort.manifest)
+    places = {p: cohort.split.assignments[p] for p in manifest.patients}
+    own = Cohort(manifest, dataclasses.replace(cohort.split, assignments=places))
+    rows = [[s.sample_id, s.patient_id, s.label] for s in manifest.samples]
+    assigned = {p: [a.partition, a.fold] for p, a in sorted(places.items())}
+
+    def work() -> None:
+        provenance = stamp(ledger.command)
+        write_manifest(ledger.folder / "manifest.csv", manifest, provenance)
+        write_split(ledger.folder / "split.json", own.split, manifest, provenance)
+
+    outputs = ["manifest.csv", "manifest.meta.json", "split.json"]
+    ledger.stage("cohort", [rows, assigned], outputs, work)
+    return own
+
+
+def _compare(
+    plan: ComparePlan,
+    cohort: Cohort,
+    parts: Mapping[str, tuple[PlannedPart, ...]],
+    ledger: Ledger,
+    cache: Path,
+) -> Path:
+    """Fit every model on a cohort and write the page.
+
+    Args:
+        plan: what to compare.
+        cohort: one label a sample.
+        parts: networks of each single model.
+        ledger: of the comparison's folder.
+        cache: folder of features.
+    """
     done: dict[str, list[Path]] = {}
     failed: list[str] = []
     for model in plan.models:
         planned = [parts.get(name, ()) for name in model.members or (model.name,)]
         seeds = plan.seeds if not model.members and needs_training(model.config) else (0,)
         try:
-            done[model.name] = [_fit(model, planned, cohort, ledger, seed, done) for seed in seeds]
+            done[model.name] = [
+                _fit(model, planned, cohort, (ledger, cache), seed, done) for seed in seeds
+            ]
         except HeparError as error:
             LOG.warning("%s: %s", model.name, error)
             failed.append(f"{model.name} could not be fitted: {error}")
-    shutil.rmtree(out / "boundary", ignore_errors=True)
+    shutil.rmtree(cache / "boundary", ignore_errors=True)
     if not done:
         raise HeparError(f"compare: no model could be fitted. First: {failed[0]}")
     return _write(plan, cohort, ledger, done, failed)
@@ -83,11 +171,12 @@ def _fit(
     model: ModelPlan,
     planned: Sequence[tuple[PlannedPart, ...]],
     cohort: Cohort,
-    ledger: Ledger,
+    places: tuple[Ledger, Path],
     seed: int,
     done: Mapping[str, Sequence[Path]],
 ) -> Path:
-    """Fit one model with one seed; return its folder."""
+    """Fit one model with one seed, whose features `places` caches; return its folder."""
+    ledger, cache = places
     folder = ledger.folder / "models" / folder_name(model.name) / f"seed-{seed}"
     LOG.info("model     %s, seed %d", model.name, seed)
     own = new_ledger(folder, ledger.command)
@@ -106,9 +195,9 @@ def _fit(
         if len(folders) < len(model.members):
             raise ConfigError(f"{model.name}: a member could not be fitted.")
         how = model.combine
-        fit_ensemble_model(cohort, folders, own, config, how, ledger.folder, planned)
+        fit_ensemble_model(cohort, folders, own, config, how, cache, planned)
     else:
-        fit_model(cohort, planned[0], own, config, cache=ledger.folder)
+        fit_model(cohort, planned[0], own, config, cache=cache)
     own.stage(
         "cost",
         [sha256_file(folder / "bundle" / "bundle.json")],

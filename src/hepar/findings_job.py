@@ -13,12 +13,12 @@ from typing import Any
 from hepar.cohort_job import Cohort, PlannedPart, new_ledger, prepare
 from hepar.compare_plan import folder_name
 from hepar.config import RunConfig, SplitConfig
-from hepar.data import LabelSet, Manifest, write_manifest
+from hepar.data import Manifest, write_manifest
 from hepar.errors import ConfigError, HeparError
 from hepar.fit.workers import world_size
-from hepar.ingest import findings_of
+from hepar.ingest import findings_of, manifest_of
 from hepar.ledger import Ledger
-from hepar.main_job import fit_model
+from hepar.main_job import fit_model, write_record
 from hepar.progress import LOG
 from hepar.provenance import digest, read_artefact, sha256_file, stamp, write_artefact, write_atomic
 from hepar.settings import check
@@ -59,6 +59,7 @@ def run_findings(source: Path, out: Path, config: RunConfig, command: str = "") 
         return split_findings(manifest, findings_of(manifest.samples, config.ingest), split)
 
     cohort, (parts,) = prepare(source, ledger, [config], divide)
+    write_record(source, ledger, config)
     names = findings_of(cohort.manifest.samples, config.ingest)
     folders = {folder_name(name).strip(".-") for name in names}
     if len(folders) < len(names) or "" in folders:
@@ -114,30 +115,7 @@ def _fit(
 
 
 def _cohort_of(name: str, names: Sequence[str], cohort: Cohort) -> Cohort:
-    """Return the tiles on which a finding is known, labelled by it; the others are left out.
-
-    Columns of findings are left out, too, so that no control can guess one from another.
-
-    Raises:
-        ConfigError: fewer than two patients have it, or have it not.
-    """
-    samples = tuple(
-        dataclasses.replace(
-            sample,
-            label=name if sample.extra[name] == "1" else f"no_{name}",
-            extra={key: value for key, value in sample.extra.items() if key not in names},
-        )
-        for sample in cohort.manifest.samples
-        if sample.extra.get(name)
-    )
-    labels = LabelSet((f"no_{name}", name))
-    manifest = dataclasses.replace(cohort.manifest, samples=samples, labels=labels)
-    has = [manifest.patient_label(own) == name for own in manifest.patients.values()]
-    if min(sum(has), len(has) - sum(has)) < 2:
-        raise ConfigError(
-            f"expected two patients or more with and without it, got {sum(has)} with and "
-            f"{len(has) - sum(has)} without. Leave it out of ingest.findings."
-        )
+    manifest = manifest_of(name, names, cohort.manifest)
     places = {p: cohort.split.assignments[p] for p in manifest.patients}
     return Cohort(manifest, dataclasses.replace(cohort.split, assignments=places))
 

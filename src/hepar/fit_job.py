@@ -63,12 +63,13 @@ class Job:
     @cached_property
     def outlines(self) -> Outlines | None:
         """The cohort's livers by the segmenter that was named; None for none."""
-        from hepar.model import Outlines, read_segmenter
+        from hepar.model import Outlines, find_segmenter
 
         if not self.config.segment.model:
             return None
-        segmenter = read_segmenter(Path(self.config.segment.model))
-        return Outlines(self.cohort.manifest, segmenter, self.config.backbone.threads)
+        segmenter = find_segmenter(self.config.segment.model)
+        threads, cache = self.config.backbone.threads, self.cache / "outlines"
+        return Outlines(self.cohort.manifest, segmenter, threads, cache)
 
     def reader(
         self,
@@ -168,6 +169,8 @@ def _fit_work(job: Job) -> None:
     provenance = stamp(job.ledger.command, seed=config.split.seed, inputs=hashes)
     write_predictions(folder / "scores.csv", scores, provenance)
     write_folds(folder / "folds.safetensors", folds)
+    for remark in dict.fromkeys(job.outlines.remarks if job.outlines else ()):
+        LOG.warning("%s", remark)
     bundle = Bundle(
         labels=manifest.labels,
         parts=parts,
@@ -405,6 +408,12 @@ def _fit_lesions(job: Job) -> tuple[Any, tuple[Any, ...], Any, tuple[FoldModel, 
     from hepar.model import Part
 
     config, manifest = job.config, job.cohort.manifest
+    if all(sample.extra.get("lesion_px", "0") == "0" for sample in manifest.samples):
+        raise FitError(
+            f"lesion level: expected masks that show lesions of one to 4 labels, got 0 in "
+            f"{len(manifest)} slices. Say which value is lesion with ingest.mask_values, or learn "
+            "from patients' labels alone with --level mil, or look with --level rule."
+        )
     (planned,) = job.parts
     reader = job.reader(planned.recipe)
     weights = planned.weights

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from hepar.backbone import LIVER_UNET
 from hepar.cohort_job import Cohort, PlannedPart, hash_files, new_ledger, prepare
 from hepar.config import RunConfig
 from hepar.controls_job import control_model
@@ -31,6 +32,7 @@ __all__ = [
     "report_model",
     "run",
     "trust_model",
+    "write_record",
 ]
 
 
@@ -63,7 +65,7 @@ def run(source: Path, out: Path, config: RunConfig, command: str = "") -> Path:
     cohort, (parts,) = prepare(source, ledger, [config])
     if rank() == 0:
         barrier()
-        _write_record(source, ledger, config)
+        write_record(source, ledger, config)
     return fit_model(cohort, parts, ledger, config)
 
 
@@ -71,7 +73,7 @@ _PACKAGES = ("numpy", "onnxruntime", "opencv-python-headless", "scikit-learn", "
 """That predictions depend on, where they are installed."""
 
 
-def _write_record(source: Path, ledger: Ledger, config: RunConfig) -> None:
+def write_record(source: Path, ledger: Ledger, config: RunConfig) -> None:
     """Write `record.json`: what it takes to make the run again."""
     packages = {"hepar": package_version(), "python": platform.python_version()}
     for name in _PACKAGES:
@@ -245,6 +247,11 @@ def _warnings(
         warnings.append(UNIT_WARNINGS[manifest.unit])
     if any(b["is_random"] for b in backbones):
         warnings.append("The backbone's weights are random: this is a control, not a model.")
+    if config.segment.model == LIVER_UNET:
+        warnings.append(
+            "Livers are outlined by liver-unet, which may have been taught with LiTS (MSD Task03): "
+            "of patients from there these numbers say nothing."
+        )
     if len(manifest.patients) < 20 and manifest.patients_known:
         warnings.append(
             f"Only {counted(len(manifest.patients), 'patient')}: intervals are wide, and some are "

@@ -124,6 +124,11 @@ def reproduce(
         raise ConfigError(
             "reproduce-paper: expected known patients: without them there is no honest way to show."
         )
+    if settings and settings.get("ingest", {}).get("findings"):
+        raise ConfigError(
+            "reproduce-paper: expected one label an image, as in the paper's table, got "
+            "ingest.findings: several at once. Compare their models with `hepar compare`."
+        )
     base = merge({"recipe": {"name": "paper"}, "augment": {"flip_lr": True}}, settings or {})
     plan = read_plan(names=list(names) or _papers(), settings=base)
     ledger = new_ledger(out, command)

@@ -15,6 +15,7 @@ from hepar.config import config_from
 from hepar.data import read_manifest
 from hepar.errors import ConfigError, DataError
 from hepar.evaluate import read_predictions
+from hepar.findings_job import run_findings
 from hepar.main_job import run
 from hepar.provenance import package_version, read_artefact
 
@@ -47,7 +48,8 @@ def reproduce_run(folder: Path, out: Path, source: Path | None = None) -> Rerun:
         source: where the data are now; None for where they were.
 
     Raises:
-        ConfigError: the folder holds no finished `hepar run`, or the source is gone.
+        ConfigError: the folder holds no finished `hepar run`, of one label or of findings, or the
+            source is gone.
         HeparError: the source is refused.
     """
     record = _record(folder)
@@ -63,19 +65,36 @@ def reproduce_run(folder: Path, out: Path, source: Path | None = None) -> Rerun:
         controls=dataclasses.replace(config.controls, run=False),
         explain=dataclasses.replace(config.explain, run=False),
     )
-    run(where, out, config, record["provenance"]["command"])
-    same = all((folder / name).read_bytes() == (out / name).read_bytes() for name in _FILES)
-    differences = [
-        *_packages(record),
-        *_data(folder, out),
-        *_weights(folder, out),
-        *([] if same else _predictions(folder, out)),
-    ]
+    make = run_findings if config.ingest.findings else run
+    make(where, out, config, record["provenance"]["command"])
+    differences = [*_packages(record), *_data(folder, out)]
+    same = True
+    for place in _places(folder):
+        before, now = folder / place, out / place
+        if not (now / _FILES[0]).is_file():
+            same = False
+            differences.append(f"{place}: was fitted, and could not be again")
+            continue
+        alike = all((before / name).read_bytes() == (now / name).read_bytes() for name in _FILES)
+        named = f"{place}: " if place else ""
+        differences += [f"{named}{one}" for one in _weights(before, now)]
+        differences += [] if alike else [f"{named}{one}" for one in _predictions(before, now)]
+        same = same and alike
     return Rerun(same, tuple(differences))
 
 
+def _places(folder: Path) -> list[str]:
+    """Return the folders of a run's models: its own, or one a finding."""
+    path = folder / "findings.json"
+    if not path.is_file():
+        return [""]
+    return [one["folder"] for one in read_artefact(path, "findings")["findings"]]
+
+
 def _record(folder: Path) -> dict[str, Any]:
-    missing = [n for n in ("record.json", "run.json", *_FILES) if not (folder / n).is_file()]
+    of_models = [(place, name) for place in _places(folder) for name in ("run.json", *_FILES)]
+    needed = ["record.json", *((Path(place) / name).as_posix() for place, name in of_models)]
+    missing = [name for name in needed if not (folder / name).is_file()]
     if missing:
         raise ConfigError(
             f"{folder}: expected a finished run of `hepar run`, got a folder without "

@@ -376,17 +376,17 @@ def _patients(
     for number, said in enumerate(answer.answers):
         own = rows[said.patient_id]
         shown = drawing.shown[own[0]]
-        refused = shown is None
+        predicted, values = answer.numbers(number)
         patient: dict[str, Any] = {
             **dataclasses.asdict(said),
-            "refused": refused,
-            "predicted": str(answer.patients.predicted[number]),
-            "probabilities": _by_label(labels, answer.patients.probabilities[number]),
+            "refused": said.patient_id in answer.refused,
+            "predicted": predicted,
+            "probabilities": _by_label(labels, values) if values else {},
             "map_label": None if shown is None else labels[shown],
             "upwards": _upwards([manifest.samples[row] for row in own]),
-            "strip": None if refused else _strip(drawing, own, number),
+            "strip": None if shown is None else _strip(drawing, own, number),
         }
-        drawn = [None] * len(own) if refused else _pictures(drawing, own, number)
+        drawn = [None] * len(own) if shown is None else _pictures(drawing, own, number)
         patient["slices"] = [
             {
                 "sample_id": manifest.samples[row].sample_id,
@@ -405,7 +405,9 @@ def _upwards(samples: Sequence[Sample]) -> bool:
     return len(series) == 1 and all(sample.kind == "hu" for sample in samples)
 
 
-def _by_label(labels: Sequence[str], values: NDArray[np.float64]) -> dict[str, float]:
+def _by_label(
+    labels: Sequence[str], values: NDArray[np.float64] | Sequence[float]
+) -> dict[str, float]:
     return {label: round(float(p), 6) for label, p in zip(labels, values, strict=True)}
 
 

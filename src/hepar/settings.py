@@ -6,7 +6,6 @@ import dataclasses
 import importlib.util
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from hepar.backbone import BACKBONES, find_weights
@@ -15,7 +14,7 @@ from hepar.errors import BackboneError, ConfigError
 from hepar.explain import AUTO, METHODS, OCCLUSION
 from hepar.fit import HEAD_KINDS, needs_training
 from hepar.ingest import check_config
-from hepar.model import read_segmenter
+from hepar.model import find_segmenter
 from hepar.preprocess import RECIPES
 from hepar.registry import nearest
 
@@ -112,7 +111,7 @@ def check(config: RunConfig, *, networks: bool = True) -> None:
     if config.head.centre or config.head.beside:
         _check_context(config)
     if config.segment.model:
-        read_segmenter(Path(config.segment.model))
+        find_segmenter(config.segment.model)
     _check_stains(config)
     if networks:
         _check_networks(config)

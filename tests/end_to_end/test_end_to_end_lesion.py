@@ -96,6 +96,7 @@ def test_masks_without_lesions_stop_a_finder_in_one_line(cohort, hepar, tmp_path
     )  # fmt: skip
     assert done.returncode == 2
     assert "expected masks that show lesions of one to 4 labels, got 0" in done.stderr
+    assert "from patients' labels alone with --level mil" in done.stderr
     assert len([line for line in done.stderr.splitlines() if line.startswith("error")]) == 1
 
 

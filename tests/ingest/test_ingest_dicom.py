@@ -441,3 +441,25 @@ def test_a_series_without_rescale_is_a_picture_and_said_to_be_one(tmp_path, make
     manifest = ingest(tmp_path, PLAIN)
     assert {sample.kind for sample in manifest.samples} == {"picture"}
     assert [f.code for f in manifest.findings if f.code == "not-hu"] == ["not-hu"]
+
+
+@pytest.mark.parametrize("spacing", [None, [0.0, 0.0], [0.75, float("nan")]])
+def test_a_series_without_spacing_is_kept_and_told(tmp_path, make_dicom, spacing):
+    for z in range(3):
+        make_dicom(tmp_path / f"{z}.dcm", z=2.5 * z, PixelSpacing=spacing)
+    manifest = ingest_files([tmp_path], IngestConfig())
+    assert [s.spacing_mm for s in manifest.samples] == [None] * 3
+    (finding,) = (f for f in manifest.findings if f.code == "no-spacing")
+    assert "got none in 3 of 3 slices; sizes in mm are guessed" in finding.message
+
+
+def test_a_series_of_no_patients_size_is_refused_and_another_kept(tmp_path, make_dicom):
+    for z in range(3):
+        make_dicom(tmp_path / f"{z}.dcm", z=2.5 * z)
+        make_dicom(tmp_path / f"far{z}.dcm", z=2000.0 * z, series="1.2.4", SliceThickness=2000)
+        make_dicom(tmp_path / f"wide{z}.dcm", z=2.5 * z, series="1.2.5", PixelSpacing=[500, 500])
+    manifest = ingest_files([tmp_path], IngestConfig())
+    assert {s.series_id for s in manifest.samples} == {"1.2.3"}
+    told = [f for f in manifest.findings if f.code == "spacing"]
+    assert [f.where for f in told if f.where == "1.2.4"]
+    assert sum(f.where.startswith("wide") for f in told) == 3

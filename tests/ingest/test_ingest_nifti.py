@@ -8,7 +8,7 @@ import pytest
 
 from hepar.config import IngestConfig
 from hepar.errors import IngestError
-from hepar.ingest import ingest, ingest_files, read_slices
+from hepar.ingest import ingest, ingest_files, nifti, read_slices
 from hepar.ingest.bounds import RefusedFileError
 from hepar.ingest.nifti import check_hu, load_volume
 
@@ -303,3 +303,59 @@ def test_a_smoothed_volume_mask_is_a_finding_beside_pictures_of_other_values(
     manifest = ingest_files([tmp_path / "v", tmp_path / "t.csv"], IngestConfig())
     assert manifest.mask_values == {"liver": 127, "lesion": 255, "volume:liver_from": 128}
     assert "smoothed-masks" in {finding.code for finding in manifest.findings}
+
+
+@pytest.mark.parametrize(
+    ("factor", "got"),
+    [
+        (
+            1000.0,
+            "got 2500 x 750 x 500 mm, 12500 x 3000 x 1500 mm in all",
+        ),  # written in micrometres
+        (0.001, "got 0.0025 x 0.00075 x 0.0005 mm"),  # written in metres
+    ],
+)
+def test_spacing_that_is_not_in_mm_is_refused_and_the_other_volume_kept(
+    tmp_path, make_nifti, hu, factor, got
+):
+    import nibabel
+
+    image = nibabel.load(make_nifti(tmp_path / "a.nii.gz", hu))
+    affine = image.affine @ np.diag([factor, factor, factor, 1])
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), affine), tmp_path / "b.nii.gz")
+    manifest = ingest(tmp_path, NAMED)
+    assert {s.patient_id for s in manifest.samples} == {"a"}
+    (finding,) = (f for f in manifest.findings if f.code == "spacing")
+    assert finding.where == "b.nii.gz"
+    assert got in finding.message
+    assert "Write the spacing in mm into the header" in finding.message
+
+
+def test_slices_ten_times_as_far_apart_as_pixels_are_kept_with_their_spacing(
+    tmp_path, make_nifti, hu
+):
+    import nibabel
+
+    image = nibabel.load(make_nifti(tmp_path / "a.nii.gz", hu))
+    affine = np.diag([0.75, 0.75, 7.5, 1])
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), affine), tmp_path / "a.nii.gz")
+    assert ingest(tmp_path, NAMED).samples[0].spacing_mm == (7.5, 0.75, 0.75)
+
+
+def test_a_volume_larger_than_memory_is_refused_and_the_other_kept(
+    tmp_path, make_nifti, hu, monkeypatch
+):
+    make_nifti(tmp_path / "a.nii", hu)
+    make_nifti(tmp_path / "large.nii", np.concatenate([hu, hu]))
+    read = nifti.read_exactly
+
+    def small(stream, n_bytes):
+        if n_bytes == 2 * hu.nbytes:
+            raise MemoryError
+        return read(stream, n_bytes)
+
+    monkeypatch.setattr(nifti, "read_exactly", small)
+    manifest = ingest(tmp_path, NAMED)
+    assert {s.patient_id for s in manifest.samples} == {"a"}
+    (finding,) = (f for f in manifest.findings if f.code == "too-large")
+    assert "expected a file that fits into memory" in finding.message

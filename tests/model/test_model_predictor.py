@@ -208,3 +208,17 @@ def test_a_series_of_one_slice_is_answered_and_said(small_bundle, network, stack
     (finding,) = answer.findings
     assert finding.code == "alone"
     assert "1 of 1 slices have none beside them" in finding.message
+
+
+def test_a_patient_without_a_liver_is_answered_with_the_reason(small_bundle, network, pictures):
+    bare = np.zeros((96, 96), np.uint8)
+    cv2.imwrite(str(pictures.root / "4_m.png"), bare)
+    answer = Predictor(liver(small_bundle, pictures), (network,)).predict(pictures)
+    assert [one.patient_id for one in answer.answers] == ["P0", "P1", "P2"]
+    gone = answer.answers[-1]
+    assert (gone.label, gone.reason) == ("", "no slice shows the liver")
+    assert answer.numbers(2) == ("", [])
+    assert sum(answer.numbers(0)[1]) == pytest.approx(1)
+    assert "P2: no slice shows the liver, so there is no answer." in {
+        one.message for one in answer.findings
+    }

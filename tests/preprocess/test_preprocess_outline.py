@@ -77,3 +77,29 @@ def test_a_second_organ_as_large_as_half_the_liver_is_told():
     assert "64%" in told
     found[1:3, 25:37, 25:37] = -4
     assert doubts(found, clean_logits(found, MM, stacked=True), MM) == []
+
+
+def test_a_liver_too_small_to_be_one_is_told_of_a_picture_too():
+    found = logits(1)
+    found[0, 5:9, 5:9] = 4  # 4 cm2
+    cleaned = clean_logits(found, MM, stacked=False)
+    assert doubts(found, cleaned, MM, stacked=False) == [
+        "4 cm2 of liver at most in a slice: perhaps there is none"
+    ]
+
+
+def test_slices_alone_do_not_end_inside_the_liver():
+    found = logits(2)
+    found[:, 5:20, 5:20] = 4
+    cleaned = clean_logits(found, MM, stacked=False)
+    assert doubts(found, cleaned, MM, stacked=False) == []
+
+
+def test_more_liver_than_a_patient_has_is_told_with_the_spacing():
+    found = logits(6)
+    found[1:-1, 5:25, 5:25] = 4  # 4 x 100 cm2
+    cleaned = clean_logits(found, MM, stacked=True)
+    assert doubts(found, cleaned, MM, apart_mm=10.0) == []
+    (told,) = doubts(found, cleaned, MM, apart_mm=200.0)
+    assert "8.0 litres of liver" in told
+    assert "spacing of 200 mm" in told

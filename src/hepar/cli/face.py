@@ -170,6 +170,13 @@ def main() -> None:
     except HeparError as error:
         typer.echo(f"error: {' '.join(str(error).split())}", err=True)
         raise SystemExit(2) from None
+    except MemoryError:
+        typer.echo(
+            "error: memory: expected enough for this work, got too little. Name fewer or smaller "
+            "files, or lower ingest.max_megabytes to leave out those that are too large.",
+            err=True,
+        )
+        raise SystemExit(1) from None
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         typer.echo(f"error: {where}{error.strerror or error}.", err=True)

@@ -81,7 +81,8 @@ def _patient_rows(answers: dict[str, Any]) -> list[dict[str, Any]]:
         positive = answer.patients.labels.index(name)
         words = {name: "yes", "": "none"}
         for i, (row, said) in enumerate(zip(rows, answer.answers, strict=True)):
-            row[f"p_{name}"] = round(float(answer.patients.probabilities[i, positive]), 3)
+            _, values = answer.numbers(i)
+            row[f"p_{name}"] = round(values[positive], 3) if values else ""
             row[name] = words.get(said.label, "no")
     for i, row in enumerate(rows):
         reasons = (answer.answers[i].reason for answer in answers.values())

@@ -39,7 +39,9 @@ def run(
     labels: Labels = None,
     segmenter: Annotated[
         str | None,
-        typer.Option(help="Folder of `hepar segment fit`: outlines livers nobody has drawn."),
+        typer.Option(
+            help="Folder of `hepar segment fit`, or liver-unet: outlines livers nobody has drawn."
+        ),
     ] = None,
     preset: Annotated[
         str,
@@ -298,6 +300,7 @@ def _print_answer(manifest: Any, answer: Any, *, as_json: bool) -> None:
         print_json({"patients": rows, "slices": len(answer.slices), "findings": notes})
         return
     for row in rows:
+        row.update({key: "" for key, value in row.items() if value is None})
         row["answer"] = row["answer"] or "none"
         row["possible"] = " or ".join(row["possible"])
     print_table(rows)
@@ -305,19 +308,20 @@ def _print_answer(manifest: Any, answer: Any, *, as_json: bool) -> None:
 
 
 def _patient_rows(answer: Any) -> list[dict[str, Any]]:
-    patients = answer.patients
+    labels = answer.patients.labels
+    numbers = [answer.numbers(i) for i in range(len(answer.answers))]
     return [
         {
             "patient_id": said.patient_id,
-            "predicted": str(patients.predicted[i]),
+            "predicted": predicted,
             **{
-                f"p_{label}": round(float(patients.probabilities[i, j]), 6)
-                for j, label in enumerate(patients.labels)
+                f"p_{label}": round(values[j], 6) if values else None
+                for j, label in enumerate(labels)
             },
             "answer": said.label,
             "possible": list(said.possible),
             **({} if said.flagged is None else {"flagged": said.flagged}),
             "reason": said.reason,
         }
-        for i, said in enumerate(answer.answers)
+        for said, (predicted, values) in zip(answer.answers, numbers, strict=True)
     ]

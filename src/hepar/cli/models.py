@@ -84,12 +84,21 @@ def compare(
     )
     page = compare_all(source, out, asked)
     document = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+    places = {one["name"]: out / one["folder"] for one in document.get("findings", ())}
+    found = {
+        name: json.loads((place / "comparison.json").read_text(encoding="utf-8"))
+        for name, place in places.items()
+    } or {"": document}
     if as_json:
-        print_json({"page": str(page), "best": document["best"], "models": document["models"]})
+        shown = {
+            name: {"best": one["best"], "models": one["models"]} for name, one in found.items()
+        }
+        print_json({"page": str(page), **({"findings": shown} if places else shown[""])})
         return
     print_table(
         [
             {
+                **({"finding": finding} if places else {}),
                 "model": model["name"],
                 **{
                     name: "-" if found["value"] is None else found["value"]
@@ -98,7 +107,8 @@ def compare(
                 "train s": model["cost"]["train_seconds"],
                 "ms/image": model["cost"]["predict_ms"],
             }
-            for model in document["models"]
+            for finding, one in found.items()
+            for model in one["models"]
         ]
     )
     typer.echo(f"page  {page}")

@@ -87,7 +87,8 @@ class SegmentConfig:
     """Who outlines the liver where nobody has drawn it, and how that is taught.
 
     Attributes:
-        model: folder of a segmenter that `hepar segment fit` wrote; "" for none: then a rule
+        model: folder of a segmenter that `hepar segment fit` wrote, or liver-unet, the pretrained
+            3D network (HU with spacing alone; not for patients of LiTS); "" for none: then a rule
             guesses the liver of new patients.
         folds: of patients, each outlined by a segmenter that never saw them.
         size: side of the square network input in pixels, a multiple of 32.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Literal
 
@@ -13,6 +14,7 @@ from hepar.errors import IngestError
 __all__ = [
     "RefusedFileError",
     "check_bytes",
+    "check_field",
     "check_pixels",
     "inflate",
     "jpeg2000_size",
@@ -22,6 +24,9 @@ __all__ = [
 ]
 
 MEGA = 1_000_000
+_LEAST_MM, _WIDEST_MM, _TALLEST_MM = 0.01, 1500.0, 2500.0
+"""Of a voxel, of a slice and of a series: what is beyond is no patient, or not in mm."""
+
 _JPEG_NO_LENGTH = {0x01, *range(0xD0, 0xDA)}
 _JPEG_FRAME = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 
@@ -53,6 +58,27 @@ def check_pixels(rows: int, columns: int, config: IngestConfig) -> None:
             f"expected at most {config.max_megapixels:g} megapixels, got {rows} x {columns}. "
             "Raise ingest.max_megapixels to accept it.",
         )
+
+
+def check_field(spacing_mm: Sequence[float], shape: Sequence[int]) -> None:
+    """Refuse voxels that cannot be in mm: too small, or too many too large for a patient.
+
+    Args:
+        spacing_mm: (z, y, x), or (y, x) of a slice.
+        shape: likewise.
+    """
+    most = (_TALLEST_MM, _WIDEST_MM, _WIDEST_MM)[-len(shape) :]
+    field = [n * mm for n, mm in zip(shape, spacing_mm, strict=True)]
+    fits = all(side <= bound for side, bound in zip(field, most, strict=True))
+    if fits and min(spacing_mm) >= _LEAST_MM:
+        return
+    voxel, whole = (" x ".join(f"{mm:g}" for mm in one) for one in (spacing_mm, field))
+    raise RefusedFileError(
+        "spacing",
+        f"expected voxels of {_LEAST_MM:g} mm or more, up to {_WIDEST_MM:g} mm in all across and "
+        f"{_TALLEST_MM:g} mm from feet to head, got {voxel} mm, {whole} mm in all. Write the "
+        "spacing in mm into the header.",
+    )
 
 
 def check_bytes(n_bytes: int, config: IngestConfig) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hepar.config import IngestConfig
 from hepar.data import Finding
-from hepar.ingest.bounds import RefusedFileError, check_pixels
+from hepar.ingest.bounds import RefusedFileError, check_field, check_pixels
 from hepar.ingest.dicom_file import Elements
 from hepar.ingest.files import Entry, Listing, Source
 
@@ -127,6 +127,9 @@ def check_header(elements: Elements, config: IngestConfig) -> DicomHeader:
         )
     _check_axial(orientation)
     spacing = elements.numbers("PixelSpacing")
+    known = len(spacing) == 2 and bool(np.isfinite(spacing).all()) and min(spacing) > 0
+    if known:
+        check_field(spacing, (rows, columns))
     slope, intercept = elements.numbers("RescaleSlope"), elements.numbers("RescaleIntercept")
     if slope and not (np.isfinite(slope[0]) and slope[0] != 0):
         raise RefusedFileError("corrupt", f"expected a RescaleSlope other than 0, got {slope[0]}.")
@@ -142,7 +145,7 @@ def check_header(elements: Elements, config: IngestConfig) -> DicomHeader:
         columns=columns,
         orientation=orientation,
         position=position,
-        spacing_mm=(spacing[0], spacing[1]) if len(spacing) == 2 and min(spacing) > 0 else None,
+        spacing_mm=(spacing[0], spacing[1]) if known else None,
         thickness_mm=abs(thickness[0]) if thickness else 0.0,
         is_hu=bool(slope and intercept) and elements.text("RescaleType") in _HU_TYPES,
     )

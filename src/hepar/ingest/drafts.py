@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hepar.data import Finding, Sample
+from hepar.ingest.bounds import RefusedFileError, check_field
 from hepar.ingest.dicom import DicomHeader, order_series
 from hepar.ingest.looks import Look, Volume
 from hepar.ingest.place import Place
@@ -68,11 +69,34 @@ def make_drafts(
             why = "expected rescale slope and intercept to HU, got none; grey values are a picture."
             notes.append(Finding("not-hu", name, why))
         ordered, step = order_series(name, slices, allow_gaps=allow_gaps, notes=notes)
+        if not _is_scaled(name, [header for _, _, header in ordered], step, notes):
+            continue
         drafts += [
             _dicom_draft(sample, header, index, step, len(ordered))
             for index, (sample, _, header) in enumerate(ordered)
         ]
     return drafts
+
+
+def _is_scaled(
+    name: str, headers: Sequence[DicomHeader], step: float, notes: list[Finding]
+) -> bool:
+    """Return whether a series can be used, and note what is odd about its size in mm."""
+    bare = sum(header.spacing_mm is None for header in headers)
+    if bare:
+        message = (
+            f"expected PixelSpacing above 0 mm, got none in {bare} of {len(headers)} slices; sizes "
+            "in mm are guessed, as those of pictures are."
+        )
+        notes.append(Finding("no-spacing", name, message))
+    elif headers and step > 0:
+        try:
+            spacing = headers[0].spacing_mm or (1.0, 1.0)
+            check_field((step, *spacing), (len(headers), *headers[0].shown))
+        except RefusedFileError as error:
+            notes.append(Finding(error.code, name, str(error), error.severity))
+            return False
+    return True
 
 
 def _volume_drafts(sample: Sample, volume: Volume, notes: list[Finding]) -> list[Draft]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hepar.config import IngestConfig
-from hepar.data import Sample
+from hepar.data import LabelSet, Manifest, Sample
 from hepar.data.manifest import COLUMNS
 from hepar.errors import IngestError
 from hepar.registry import nearest
 
-__all__ = ["check_slides", "finding_columns", "findings_of"]
+__all__ = ["check_slides", "finding_columns", "findings_of", "manifest_of"]
 
 Rows = Sequence[Mapping[str, str]]
 
@@ -91,3 +92,35 @@ def check_slides(path: Path, rows: Rows) -> None:
                 f"{path}: slide {slide}: expected one patient, got {owner[slide]} and {patient} "
                 f"(line {number}). Correct the wrong row."
             )
+
+
+def manifest_of(name: str, names: Sequence[str], manifest: Manifest) -> Manifest:
+    """Return the tiles on which a finding is known, labelled by it; the others are left out.
+
+    Columns of findings are left out, too, so that no control can guess one from another.
+
+    Args:
+        name: of the finding.
+        names: of all findings.
+        manifest: of all tiles.
+
+    Raises:
+        IngestError: fewer than two patients have it, or have it not.
+    """
+    samples = tuple(
+        replace(
+            sample,
+            label=name if sample.extra[name] == "1" else f"no_{name}",
+            extra={key: value for key, value in sample.extra.items() if key not in names},
+        )
+        for sample in manifest.samples
+        if sample.extra.get(name)
+    )
+    own = replace(manifest, samples=samples, labels=LabelSet((f"no_{name}", name)))
+    has = [own.patient_label(rows) == name for rows in own.patients.values()]
+    if min(sum(has), len(has) - sum(has)) < 2:
+        raise IngestError(
+            f"expected two patients or more with and without it, got {sum(has)} with and "
+            f"{len(has) - sum(has)} without. Leave it out of ingest.findings."
+        )
+    return own

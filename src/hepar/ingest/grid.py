@@ -180,7 +180,10 @@ def _volume_grid(
 def _series_grid(samples: Sequence[Sample], headers: Sequence[DicomHeader]) -> Grid:
     name = samples[0].series_id or samples[0].sample_id
     if any(header.spacing_mm is None for header in headers):
-        raise IngestError(f"series {name}: expected PixelSpacing, got none. Masks need a scale.")
+        raise IngestError(
+            f"series {name}: expected PixelSpacing, got none: a mask needs a scale. "
+            "Restore it in the files."
+        )
     planes = [upright_plane(header) for header in headers]
     sizes = {header.shown for header in headers}
     if len(sizes) > 1:

@@ -76,6 +76,12 @@ def look_at_all(
             return look(path)
         except RefusedFileError as error:
             return Finding(error.code, name_of(path, root), str(error), error.severity)
+        except MemoryError:
+            message = (
+                "expected a file that fits into memory, got one that does not. Free memory, or "
+                "name a part of it."
+            )
+            return Finding("too-large", name_of(path, root), message, "refused")
         except OSError as error:
             code = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
             message = f"expected a readable file, got: {error.strerror}."

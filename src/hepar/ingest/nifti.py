@@ -17,7 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepar.config import IngestConfig
-from hepar.ingest.bounds import RefusedFileError, check_bytes, check_pixels, read_exactly
+from hepar.ingest.bounds import (
+    RefusedFileError,
+    check_bytes,
+    check_field,
+    check_pixels,
+    read_exactly,
+)
 from hepar.ingest.files import IMPORT_LOCK, Entry, Listing, Source
 from hepar.ingest.place import Place, lie, place_of
 
@@ -173,8 +179,9 @@ def _load(stream: IO[bytes], config: IngestConfig) -> NiftiVolume:
         affine=affine,
         **how,
     )
-    _, rows, columns = (shape[axis] for axis in volume.axes)
+    depth, rows, columns = (shape[axis] for axis in volume.axes)
     check_pixels(rows, columns, config)
+    check_field(volume.spacing_mm, (depth, rows, columns))
     read_exactly(stream, max(0, offset - len(head)))
     data = read_exactly(stream, n_bytes)
     return replace(volume, voxels=np.frombuffer(data, dtype).reshape(shape, order="F"))

@@ -35,8 +35,16 @@ from hepar.model.head import HEADS, DenseHead, Head, LinearHead, softmax
 from hepar.model.inputs import InputReader, compute_features, in_context, sample_key
 from hepar.model.known import Known
 from hepar.model.lesions import LIKELY, LesionStack, find_lesions
+from hepar.model.liver_unet import segment_volume
 from hepar.model.predictor import Answer, Predictor, load_predictor, mean_over_views
-from hepar.model.segmenter import Outlines, Segmenter, is_stack, read_segmenter, write_segmenter
+from hepar.model.segmenter import (
+    Outlines,
+    Segmenter,
+    find_segmenter,
+    is_stack,
+    read_segmenter,
+    write_segmenter,
+)
 from hepar.model.slope import Slope
 from hepar.model.svm_head import SvmHead
 
@@ -72,6 +80,7 @@ __all__ = [
     "coloured_paths",
     "compute_features",
     "find_lesions",
+    "find_segmenter",
     "gate_features",
     "gate_recipes",
     "in_context",
@@ -86,6 +95,7 @@ __all__ = [
     "read_folds",
     "read_segmenter",
     "sample_key",
+    "segment_volume",
     "slide_rows",
     "slide_scores",
     "softmax",

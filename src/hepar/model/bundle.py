@@ -18,7 +18,14 @@ from hepar.model.decision import Decision, decision_from_json
 from hepar.model.gate import Gate, gate_from_document, gate_to_document
 from hepar.model.head import Head, head_from_document, head_to_document
 from hepar.model.known import Known
-from hepar.model.sealed import check_files, fresh_folder, read_sealed, seal
+from hepar.model.sealed import (
+    SHARED,
+    check_files,
+    fresh_folder,
+    place_of,
+    read_sealed,
+    seal,
+)
 from hepar.preprocess import Recipe, recipe_from_json
 from hepar.provenance import sha256_file, write_artefact, write_atomic
 
@@ -36,6 +43,7 @@ __all__ = [
     "write_part",
 ]
 
+_HEAD = "head.safetensors"
 _GATE = ("gate.json", "gate.safetensors")
 _MAPS = ("maps.json",)
 _KNOWN = ("known.json", "known.safetensors")
@@ -114,16 +122,24 @@ def write_part(room: Path, name: str, part: Part) -> dict[str, Any]:
     return {"recipe": part.recipe.to_json(), "backbone": dict(part.backbone)}
 
 
-def read_part(room: Path, name: str, document: Mapping[str, Any]) -> Part:
-    """Return a network that `write_part` wrote and described."""
+def read_part(
+    room: Path, name: str, document: Mapping[str, Any], hashes: Mapping[str, str]
+) -> Part:
+    """Return a network that `write_part` wrote and described.
+
+    Args:
+        room: folder of the bundle.
+        name: of the network in it.
+        document: what `write_part` returned.
+        hashes: file -> SHA-256, by which files that bundles share are found.
+    """
     from safetensors.numpy import load
 
-    return Part(
-        recipe_from_json(document["recipe"]),
-        (room / f"graph-{name}.onnx").read_bytes(),
-        load((room / f"weights-{name}.safetensors").read_bytes()),
-        document["backbone"],
+    graph, weights = (
+        place_of(room, file, hashes[file]).read_bytes()
+        for file in (f"graph-{name}.onnx", f"weights-{name}.safetensors")
     )
+    return Part(recipe_from_json(document["recipe"]), graph, load(weights), document["backbone"])
 
 
 def write_bundle(folder: Path, bundle: Bundle) -> None:
@@ -142,7 +158,7 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
         parts = [write_part(room, str(i), part) for i, part in enumerate(bundle.parts)]
         outliner = bundle.segmenter and write_part(room, "segmenter", bundle.segmenter)
         head, arrays = head_to_document(bundle.head)
-        write_atomic(room / "head.safetensors", save(arrays))
+        write_atomic(room / _HEAD, save(arrays))
         content: dict[str, Any] = {
             "labels": list(bundle.labels),
             "parts": parts,
@@ -353,7 +369,8 @@ def read_bundle(folder: Path) -> Bundle:
     from safetensors.numpy import load
 
     if (folder / "findings.json").is_file() and not (folder / "bundle.json").exists():
-        own = ", ".join(path.name for path in sorted(folder.iterdir()) if path.is_dir())
+        inside = (path for path in sorted(folder.iterdir()) if path.is_dir())
+        own = ", ".join(path.name for path in inside if path.name != SHARED)
         raise BundleError(
             f"{folder}: expected a bundle of one model, got one of several findings. Name one of "
             f"its folders: {own}."
@@ -364,17 +381,17 @@ def read_bundle(folder: Path) -> Bundle:
             "`hepar run` writes one to OUT/bundle."
         )
     document = _verified(folder)
-    labels = LabelSet(tuple(document["labels"]))
+    labels, files = LabelSet(tuple(document["labels"])), document["files"]
     try:
         return Bundle(
             labels=labels,
             parts=tuple(
-                read_part(folder, str(i), part) for i, part in enumerate(document["parts"])
+                read_part(folder, str(i), part, files) for i, part in enumerate(document["parts"])
             ),
             segmenter=document.get("segmenter")
-            and read_part(folder, "segmenter", document["segmenter"]),
+            and read_part(folder, "segmenter", document["segmenter"], files),
             head=head_from_document(
-                labels, document["head"], load((folder / "head.safetensors").read_bytes())
+                labels, document["head"], load(place_of(folder, _HEAD, files[_HEAD]).read_bytes())
             ),
             augment=AugmentConfig(**document["augment"]),
             views=document["views"],

@@ -6,7 +6,7 @@ import dataclasses
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from hepar.evaluate import Predictions, aggregate
 from hepar.model.bundle import Bundle
 from hepar.model.inputs import compute_features
 from hepar.model.predictor import Answer, Predictor, load_predictor
+from hepar.model.sealed import SHARED
 from hepar.provenance import read_artefact, sha256_file, write_artefact
 
 __all__ = [
@@ -126,6 +127,8 @@ def write_findings_bundle(
 ) -> None:
     """Copy the bundles of findings into one folder, which appears complete or not at all.
 
+    Graphs and weights that several hold lie once in `shared`, called by their SHA-256.
+
     Args:
         folder: replaced where it holds such a bundle already.
         bundles: finding -> folder of its bundle; the last part of a name is its folder.
@@ -144,13 +147,32 @@ def write_findings_bundle(
         room = Path(temporary) / "bundle"
         for name, source in bundles.items():
             place = source.parent.name
+            if place == SHARED:
+                raise BundleError(f"finding {name!r}: its folder would be {SHARED!r}. Rename it.")
             shutil.copytree(source, room / place)
+        _store_once(room)
+        for name, source in bundles.items():
+            place = source.parent.name
             seal = sha256_file(room / place / "bundle.json")
             entries.append({"finding": name, "folder": place, "bundle_sha256": seal})
         write_artefact(room / FINDINGS_FILE, "findings_bundle", {"findings": entries}, provenance)
         if folder.exists():
             folder.replace(Path(temporary) / "old")
         room.replace(folder)
+
+
+def _store_once(room: Path) -> None:
+    """Move files that several bundles in a folder hold alike beside them."""
+    files: dict[str, list[Path]] = {}
+    for path in sorted(room.glob("*/bundle.json")):
+        for file, sha256 in read_artefact(path, "bundle")["files"].items():
+            files.setdefault(sha256, []).append(path.parent / file)
+    for sha256, copies in files.items():
+        if len(copies) > 1:
+            (room / SHARED).mkdir(exist_ok=True)
+            copies[0].replace(room / SHARED / sha256)
+            for copy in copies[1:]:
+                copy.unlink()
 
 
 def load_findings(folder: Path, threads: int = 0) -> FindingsPredictor:
@@ -177,7 +199,26 @@ def load_findings(folder: Path, threads: int = 0) -> FindingsPredictor:
                 f"{own}: expected the bundle that the others were made with, got another. "
                 "Copy the whole folder again from where it was made."
             )
+    _check_shared(folder, folders.values())
     return FindingsPredictor(predictors, folders)
+
+
+def _check_shared(folder: Path, bundles: Iterable[Path]) -> None:
+    """Refuse a file in `shared` that is no bundle's."""
+    place = folder / SHARED
+    if not place.is_dir():
+        return
+    named = {
+        sha256
+        for own in bundles
+        for sha256 in read_artefact(own / "bundle.json", "bundle")["files"].values()
+    }
+    strange = sorted({path.name for path in place.iterdir()} - named)
+    if strange:
+        raise BundleError(
+            f"{place}: expected files of these bundles alone, got {strange[0]!r}. Copy the whole "
+            "folder again from where it was made."
+        )
 
 
 def slide_rows(tables: Mapping[str, Predictions], manifest: Manifest) -> list[dict[str, Any]]:

@@ -26,6 +26,8 @@ from hepar.progress import LOG
 
 __all__ = ["Answer", "Predictor", "load_predictor", "mean_over_views"]
 
+_UNSEEN = "no slice shows the liver"
+
 
 @dataclass(frozen=True, eq=False)
 class Answer:
@@ -34,7 +36,8 @@ class Answer:
     Attributes:
         slices: a row per slice that could be answered for.
         patients: a row per patient.
-        answers: what is said to each patient, in the order of `patients`.
+        answers: what is said to each patient, in the order of `patients`, and why nothing is to
+            those after them, of whom no slice could be answered for.
         findings: what the reader should know: livers guessed by rule, slices without liver.
         refused: patients that the gate refuses.
     """
@@ -44,6 +47,16 @@ class Answer:
     answers: tuple[PatientAnswer, ...]
     findings: tuple[Finding, ...]
     refused: tuple[str, ...] = ()
+
+    def numbers(self, at: int) -> tuple[str, list[float]]:
+        """Return the likeliest label of an answer and its probabilities; "" and [] of no slice.
+
+        Args:
+            at: position in `answers`.
+        """
+        if at >= len(self.patients):
+            return "", []
+        return str(self.patients.predicted[at]), self.patients.probabilities[at].tolist()
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +171,11 @@ class Predictor:
             if "hu" in bundle.kinds:  # pictures are refused then, which says it all
                 findings = tuple(f for f in findings if f.code != "other-kind")
             findings = (*refused, *findings)
+        answers += tuple(
+            PatientAnswer(finding.where, "", (), None, _UNSEEN)
+            for finding in findings
+            if finding.code == "no-answer"
+        )
         for finding in findings:
             LOG.warning("%s", finding.message)
         return Answer(slices, patients, answers, findings, gone)
@@ -230,8 +248,7 @@ def _findings(
     answered = {sample.patient_id for i, sample in enumerate(samples) if i not in empty}
     gone = sorted({sample.patient_id for sample in samples} - answered)
     findings += [
-        Finding("no-answer", name, f"{name}: no slice shows the liver, so there is no answer.")
-        for name in gone
+        Finding("no-answer", name, f"{name}: {_UNSEEN}, so there is no answer.") for name in gone
     ]
     return tuple(findings)
 

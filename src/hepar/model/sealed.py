@@ -11,7 +11,10 @@ from typing import Any
 from hepar.errors import BundleError, DataError
 from hepar.provenance import digest, read_artefact, sha256_file
 
-__all__ = ["check_files", "fresh_folder", "read_sealed", "seal"]
+__all__ = ["SHARED", "check_files", "fresh_folder", "place_of", "read_sealed", "seal"]
+
+SHARED = "shared"
+"""Folder beside bundles, of files that several of them hold, each called by its SHA-256."""
 
 _COPY = "Copy the bundle again from where it was made."
 
@@ -64,24 +67,35 @@ def read_sealed(path: Path, kind: str) -> dict[str, Any]:
     return document
 
 
+def place_of(folder: Path, file: str, sha256: str) -> Path:
+    """Return where a bundle's file lies: in its folder, or once for several beside it."""
+    own, shared = folder / file, folder.parent / SHARED / sha256
+    return shared if shared.is_file() and not own.exists() else own
+
+
 def check_files(folder: Path, hashes: Mapping[str, str], more: Iterable[str]) -> None:
     """Refuse a folder that does not hold exactly the files that it should.
 
     Args:
-        folder: of the bundle.
+        folder: of the bundle; files may lie in `SHARED` beside it.
         hashes: file -> SHA-256.
         more: files that are sealed otherwise.
 
     Raises:
         BundleError: a file is missing, added, altered or cut short.
     """
-    found = sorted(path.name for path in folder.iterdir())
+    places = {file: place_of(folder, file, sha256) for file, sha256 in hashes.items()}
+    elsewhere = [file for file, place in places.items() if place.parent != folder]
+    found = sorted([*(path.name for path in folder.iterdir()), *elsewhere])
     expected = sorted([*hashes, *more])
     if found != expected:
-        raise BundleError(f"{folder}: expected the files {expected}, got {found}. {_COPY}")
+        raise BundleError(
+            f"{folder}: expected the files {expected}, got {found}. {_COPY} One finding of several "
+            f"needs the folder {SHARED!r} beside it."
+        )
     for file, sha256 in hashes.items():
-        if sha256_file(folder / file) != sha256:
+        if sha256_file(places[file]) != sha256:
             raise BundleError(
-                f"{folder / file}: expected SHA-256 {sha256[:12]}..., got another; the file was "
+                f"{places[file]}: expected SHA-256 {sha256[:12]}..., got another; the file was "
                 f"altered or cut short. {_COPY}"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,20 +15,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hepar.backbone import Network
-from hepar.data import Manifest, Sample, Slice
-from hepar.errors import BundleError
+from hepar.backbone import LIVER_UNET, Network, open_session, read_graph, read_liver_unet
+from hepar.backbone.graph import parameters
+from hepar.data import Manifest, Sample, Slice, Volume
+from hepar.errors import BundleError, SegmentError
 from hepar.ingest import read_slices
 from hepar.model.bundle import Part, read_part, write_part
+from hepar.model.liver_unet import answer, check_volume, outline_volume
 from hepar.model.sealed import check_files, fresh_folder, read_sealed, seal
-from hepar.preprocess import PICTURE_MM, clean_logits, doubts, outline_of
+from hepar.preprocess import PICTURE_MM, Recipe, clean_logits, doubts, outline_of
 from hepar.provenance import digest, sha256_file, write_artefact, write_atomic
 
-__all__ = ["Outlines", "Segmenter", "is_stack", "read_segmenter", "write_segmenter"]
+__all__ = [
+    "Outlines",
+    "Segmenter",
+    "find_segmenter",
+    "is_stack",
+    "read_segmenter",
+    "write_segmenter",
+]
 
 Arrays = Mapping[str, NDArray[Any]]
 
 _BATCH = 8
+
+_MOST_BYTES = 2 << 30
+"""Of a series that is outlined as one volume."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +70,11 @@ class Segmenter:
             for own in (self.part.weights, *self.folds)
         ]
         return digest(self.part.recipe.key, self.part.graph.hex(), weights, dict(self.places))
+
+    @property
+    def sees_volumes(self) -> bool:
+        """Whether it sees a whole series of HU at once, and not slice by slice."""
+        return bool(self.part.backbone["name"] == LIVER_UNET)
 
     def weights_for(self, patient_id: str) -> Arrays:
         """Return weights that were not taught with a patient."""
@@ -114,7 +132,7 @@ def read_segmenter(folder: Path) -> Segmenter:
     document = read_sealed(place / "segmenter.json", "segmenter")
     check_files(place, document["files"], ["segmenter.json"])
     return Segmenter(
-        read_part(place, "segmenter", document["part"]),
+        read_part(place, "segmenter", document["part"], document["files"]),
         tuple(
             load((place / f"fold-{number}.safetensors").read_bytes())
             for number in range(document["folds"])
@@ -124,29 +142,63 @@ def read_segmenter(folder: Path) -> Segmenter:
     )
 
 
+def find_segmenter(name: str) -> Segmenter:
+    """Return the segmenter that `--segmenter` names.
+
+    Args:
+        name: folder of `hepar segment fit`, or liver-unet: the pretrained 3D network.
+
+    Raises:
+        BundleError: the folder is no segmenter, or a damaged one.
+        WeightsNotFoundError: the pretrained network was not fetched yet.
+    """
+    if name != LIVER_UNET:
+        return read_segmenter(Path(name))
+    graph = read_graph("liver_unet_3d")
+    arrays = {key: value for key, value in read_liver_unet().items() if key in parameters(graph)}
+    backbone = {
+        "name": LIVER_UNET,
+        "source": "PyPI pyliverlesionseg 0.3",
+        "licence": "Apache-2.0",
+        "caution": "LiTS may be among its training data",
+    }
+    return Segmenter(Part(Recipe(LIVER_UNET, ()), graph, arrays, backbone))
+
+
 class Outlines:
     """The outlines of a manifest's livers, made series by series when first asked for.
 
     Slices of a volume or a DICOM series are cleaned together, for the liver is one piece in 3D;
-    pictures one by one. What is kept of a slice is small: its logits at the network's scale.
+    pictures one by one. What is kept of a slice is small: its logits at the network's scale, or
+    a bit a pixel where the segmenter sees volumes.
 
     Args:
         manifest: whose slices.
         segmenter: who outlines; patients that taught it are outlined by the fold without them.
         threads: inside the network; 0 for one per core.
+        cache: folder that keeps outlines of whole series, which cost seconds each; None for none.
 
     Attributes:
         remarks: what was odd about a series, with its patient_id; grows as series are outlined.
     """
 
-    def __init__(self, manifest: Manifest, segmenter: Segmenter, threads: int = 0) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        segmenter: Segmenter,
+        threads: int = 0,
+        cache: Path | None = None,
+    ) -> None:
         self.manifest = manifest
         self.segmenter = segmenter
         self.remarks: list[str] = []
         self._threads = threads
+        self._cache = cache
         self._lock = Lock()
         self._networks: dict[int | None, Network] = {}
+        self._session: Any = None
         self._logits: dict[str, NDArray[np.float16]] = {}
+        self._masks: dict[str, tuple[tuple[int, int], NDArray[np.uint8]]] = {}
         self._series: dict[tuple[str, str], list[Sample]] = {}
         for sample in manifest.samples:
             for one in sample.slices or (sample,):
@@ -162,11 +214,34 @@ class Outlines:
         return outline_of(self.logits(sample), shape)
 
     def logits(self, sample: Sample) -> NDArray[np.float32]:
-        """Return cleaned logits (y, x) of a sample, at half the network's scale."""
+        """Return cleaned logits (y, x) of a sample, at half the network's scale or at full size."""
+        name = sample.sample_id
         with self._lock:
-            if sample.sample_id not in self._logits:
-                self._outline(self._series[_series_of(sample)])
-            return self._logits[sample.sample_id].astype(np.float32)
+            if name not in self._logits and name not in self._masks:
+                outline = self._outline_volume if self.segmenter.sees_volumes else self._outline
+                outline(self._series[_series_of(sample)])
+            if name in self._logits:
+                return self._logits[name].astype(np.float32)
+            shape, bits = self._masks[name]
+        inside = np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape)
+        return np.where(inside, np.float32(1), np.float32(-1))
+
+    def check(self, samples: Sequence[Sample] = ()) -> None:
+        """Refuse slices that the segmenter cannot outline.
+
+        Args:
+            samples: of the manifest; empty for all.
+
+        Raises:
+            SegmentError: the segmenter sees volumes, and a slice is not in HU or has no spacing.
+        """
+        if not self.segmenter.sees_volumes:
+            return
+        for sample in samples or [one for own in self._series.values() for one in own]:
+            try:
+                check_volume(sample.kind, sample.spacing_mm)
+            except SegmentError as error:
+                raise SegmentError(f"patient {sample.patient_id}: {error}") from None
 
     def finds(self, sample: Sample) -> bool:
         """Return whether a liver is outlined in a slice, or in one of a series."""
@@ -191,11 +266,64 @@ class Outlines:
             spacing = (spacing[0] * height / size[0], spacing[1] * width / size[1])
         logits, stacked = np.concatenate(found), is_stack(samples)
         cleaned = clean_logits(logits, spacing, stacked=stacked)
-        if stacked:
-            told = doubts(logits, cleaned, spacing)
-            self.remarks += [f"{samples[0].patient_id}: {one}." for one in told]
+        apart = (samples[0].spacing_mm or (0.0,))[0]
+        told = doubts(logits, cleaned, spacing, stacked=stacked, apart_mm=apart)
+        self.remarks += [f"{samples[0].patient_id}: {one}." for one in told]
         names = [sample.sample_id for sample in samples]
         self._logits.update(zip(names, cleaned.astype(np.float16), strict=True))
+
+    def _outline_volume(self, samples: Sequence[Sample]) -> None:
+        """Outline a series at once; one that cannot be is told, and has no liver."""
+        ordered = sorted(samples, key=lambda sample: sample.slice_index)
+        (first,) = read_slices(self.manifest, ordered[:1])
+        try:
+            self.check(ordered)
+            _check_size(ordered, first)
+            masks = self._kept(ordered) if self._cache else self._volume(ordered)
+        except SegmentError as error:
+            self.remarks.append(str(error))
+            masks = np.zeros((len(ordered), 1, 1), np.uint8)
+        else:
+            self._doubt(ordered, masks)
+        for sample, mask in zip(ordered, masks, strict=True):
+            self._masks[sample.sample_id] = (mask.shape, np.packbits(mask > 0))
+
+    def _volume(self, samples: Sequence[Sample]) -> NDArray[np.uint8]:
+        voxels = np.stack([image.pixels for image in read_slices(self.manifest, samples)])
+        return outline_volume(Volume(voxels, samples[0].spacing_mm), self._answer)
+
+    def _kept(self, samples: Sequence[Sample]) -> NDArray[np.uint8]:
+        """Return the masks of a series from the cache, after putting them there."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load, save
+
+        rows = [[one.sha256, one.frame, list(one.spacing_mm or ())] for one in samples]
+        path = (self._cache or Path()) / f"{digest(self.segmenter.key, rows)}.safetensors"
+        try:
+            found = load(path.read_bytes())
+            shape = tuple(found["shape"].tolist())
+            return np.unpackbits(found["bits"], count=math.prod(shape)).reshape(shape)
+        except (FileNotFoundError, SafetensorError, KeyError, ValueError):
+            masks = self._volume(samples)
+        arrays: dict[str, NDArray[Any]] = {
+            "shape": np.array(masks.shape, np.int64),
+            "bits": np.packbits(masks > 0),
+        }
+        write_atomic(path, save(arrays))
+        return masks
+
+    def _answer(self, grid: NDArray[np.float32]) -> NDArray[np.float32]:
+        part = self.segmenter.part
+        if self._session is None:
+            self._session = open_session(part.graph, part.weights, self._threads, arena=False)
+        return answer(self._session[0], grid)
+
+    def _doubt(self, samples: Sequence[Sample], masks: NDArray[np.uint8]) -> None:
+        _, y, x = samples[0].spacing_mm or (1.0, 1.0, 1.0)
+        few = np.where(masks[:, ::4, ::4], np.float32(1), np.float32(-1))
+        apart = (samples[0].spacing_mm or (0.0,))[0]
+        told = doubts(few, few, (4 * y, 4 * x), stacked=is_stack(samples), apart_mm=apart)
+        self.remarks += [f"{samples[0].patient_id}: {one}." for one in told]
 
     def _network(self, patient_id: str) -> Network:
         fold = self.segmenter.places.get(digest(patient_id))
@@ -219,3 +347,13 @@ def is_stack(samples: Sequence[Sample]) -> bool:
 def _spacing(image: Slice) -> tuple[float, float]:
     width = image.pixels.shape[1]
     return image.spacing_mm or (PICTURE_MM / width, PICTURE_MM / width)
+
+
+def _check_size(samples: Sequence[Sample], first: Slice) -> None:
+    n_bytes = len(samples) * first.pixels.size * 4
+    if n_bytes > _MOST_BYTES:
+        raise SegmentError(
+            f"patient {samples[0].patient_id}: expected a series of at most "
+            f"{_MOST_BYTES / 1e6:.0f} MB, got {n_bytes / 1e6:.0f} MB. Name the part of it with the "
+            "liver, or a segmenter that sees slices (`hepar segment fit`)."
+        )

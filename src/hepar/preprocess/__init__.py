@@ -14,6 +14,7 @@ from hepar.preprocess.recipe import (
     write_recipe,
 )
 from hepar.preprocess.recipes import NetworkInput, check_spacing, make_recipe, segmenter_recipe
+from hepar.preprocess.resample import resample, resample_back
 from hepar.preprocess.volume_input import Box
 
 __all__ = [
@@ -38,6 +39,8 @@ __all__ = [
     "outline_of",
     "read_recipe",
     "recipe_from_json",
+    "resample",
+    "resample_back",
     "segmenter_recipe",
     "write_recipe",
 ]

@@ -19,6 +19,12 @@ _LEAST_CM2 = 1.0
 _CUT_CM2 = 25.0
 """Of liver in the first or last slice of a series: it goes on beyond."""
 
+_SMALL_CM2 = 10.0
+"""Of liver in the slice that shows most of it; less is doubtful."""
+
+_LARGE_ML = 6000.0
+"""Of liver in a series; livers hold 1000 to 2500 ml, diseased ones up to twice that."""
+
 _SECOND = 0.5
 """Share of the liver's voxels from which on a second piece is told."""
 
@@ -64,14 +70,21 @@ def clean_logits(
 
 
 def doubts(
-    logits: NDArray[np.float32], cleaned: NDArray[np.float32], spacing_mm: tuple[float, float]
+    logits: NDArray[np.float32],
+    cleaned: NDArray[np.float32],
+    spacing_mm: tuple[float, float],
+    *,
+    stacked: bool = True,
+    apart_mm: float = 0.0,
 ) -> list[str]:
     """Return what is odd about the liver of one series, in words; mostly nothing.
 
     Args:
         logits: (z, y, x) as the network gave them.
-        cleaned: by `clean_logits`, of a stack.
+        cleaned: by `clean_logits`.
         spacing_mm: (y, x) of a pixel.
+        stacked: as `clean_logits` was told; of slices that stand alone only their size is odd.
+        apart_mm: from slice to slice; 0 where unknown.
     """
     from scipy import ndimage
 
@@ -79,6 +92,16 @@ def doubts(
     area_cm2 = (cleaned > 0).sum((1, 2)) * spacing_mm[0] * spacing_mm[1] / 100
     if not area_cm2.any():
         return said
+    if area_cm2.max() < _SMALL_CM2:
+        return [f"{area_cm2.max():.0f} cm2 of liver at most in a slice: perhaps there is none"]
+    if not stacked:
+        return said
+    volume_ml = float(area_cm2.sum()) * apart_mm / 10
+    if volume_ml > _LARGE_ML:
+        said.append(
+            f"{volume_ml / 1000:.1f} litres of liver, more than a liver holds: compare the "
+            f"outlines, and the spacing of {apart_mm:g} mm between slices"
+        )
     ends = [where for where, z in (("feet", 0), ("head", -1)) if area_cm2[z] > _CUT_CM2]
     if ends:
         said.append(

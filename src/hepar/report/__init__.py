@@ -1,6 +1,7 @@
 """What a person reads: one self-contained page made from the files of a run."""
 
 from hepar.report.comparison import comparison_rows, write_comparison
+from hepar.report.comparisons import write_comparisons
 from hepar.report.documents import DOCUMENTS, write_documents
 from hepar.report.findings import write_findings
 from hepar.report.html import write_report
@@ -23,6 +24,7 @@ __all__ = [
     "most_confident",
     "read_inputs",
     "write_comparison",
+    "write_comparisons",
     "write_documents",
     "write_findings",
     "write_pdf",

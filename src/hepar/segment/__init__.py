@@ -1,6 +1,6 @@
-"""Where the liver is: masks made, and written beside their source."""
+"""Where the liver is: masks, written beside their source."""
 
-from hepar.segment.liver_unet import segment_volume
+from hepar.model import segment_volume
 from hepar.segment.mask_files import (
     by_series,
     write_dicom_seg,

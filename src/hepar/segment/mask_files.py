@@ -39,6 +39,7 @@ def write_masks(
     kind: str = "nifti",
     *,
     algorithm: str = "hepar",
+    taken: Sequence[Path] = (),
 ) -> list[Path]:
     """Write a mask file per series of a manifest.
 
@@ -51,6 +52,7 @@ def write_masks(
         masks: (y, x) of every sample, in the manifest's order, with 0, LIVER and LESION.
         kind: "nifti" or "dicom-seg".
         algorithm: what made them, for DICOM SEG.
+        taken: files that are there already, whose names are not given twice.
 
     Returns:
         The files, in the order of the series.
@@ -74,7 +76,7 @@ def write_masks(
                 f"mask of series {_name(samples[0])}: expected slices of one size, got several. "
                 "Give pictures of several sizes a series_id each."
             )
-        stem = _free(samples[0], written)
+        stem = _free(samples[0], [*taken, *written])
         if kind == "nifti":
             path = folder / f"{stem}.nii.gz"
             write_nifti(path, np.stack(planes), manifest, samples)

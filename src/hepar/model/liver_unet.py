@@ -8,7 +8,7 @@ masks are resampled to the volume, and a volume of more than 40 cm is cut at the
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from hepar.backbone import open_session, read_graph, read_liver_unet
 from hepar.data import LESION, LIVER, Volume
 from hepar.errors import SegmentError
-from hepar.segment.resample import resample, resample_back
+from hepar.preprocess import resample, resample_back
 
-__all__ = ["segment_volume"]
+__all__ = ["answer", "check_volume", "outline_volume", "segment_volume"]
 
 Floats = NDArray[np.float32]
 Box = tuple[slice, slice, slice]
+Runs = Callable[[Floats], Floats]
 
 _GRID_MM = (3.0, 3.0, 3.0)
 _INPUT, _MARGIN = (162, 162, 189), 13
@@ -45,36 +46,67 @@ def segment_volume(volume: Volume, *, lesions: bool = False, threads: int = 0) -
 
     Args:
         volume: in HU, with its spacing.
-        lesions: look for lesions, too: many times the work, and how good they are was not measured.
+        lesions: look for lesions, too: four times the work, and how many it finds was not measured.
         threads: inside the networks; 0 for one per core.
 
     Returns:
         (z, y, x) uint8 with 0, LIVER and LESION; all 0 where no liver was found.
 
     Raises:
-        SegmentError: the volume is a picture, has no spacing or is not three-dimensional.
+        SegmentError: the volume is a picture or has no spacing.
         WeightsNotFoundError: the weights were not fetched yet.
 
     Source:
         X. Tang et al., Whole liver segmentation based on deep learning and manual adjustment for
         clinical use in SIRT, Eur J Nucl Med Mol Imaging 47, 2020; package pyliverlesionseg 0.3.
     """
-    if volume.kind != "hu" or volume.spacing_mm is None or volume.voxels.ndim != 3:
-        got = "a picture" if volume.kind != "hu" else f"spacing {volume.spacing_mm}"
+    mask = outline_volume(volume, functools.partial(_run, "liver_unet_3d", threads=threads))
+    if lesions and mask.any():
+        mask[_lesions(volume, mask, threads)] = LESION
+    return mask
+
+
+def check_volume(kind: str, spacing_mm: tuple[float, float, float] | None) -> None:
+    """Refuse what the networks were not made for.
+
+    Args:
+        kind: of the pixels.
+        spacing_mm: of the voxels; None or 0 where unknown.
+
+    Raises:
+        SegmentError: the volume is a picture, or has no spacing.
+    """
+    if kind != "hu" or not spacing_mm or min(spacing_mm) <= 0:
+        got = "a picture" if kind != "hu" else f"spacing {spacing_mm}"
         raise SegmentError(
             f"liver-unet: expected a volume (z, y, x) in HU with its spacing in mm, got {got}. "
-            "Segment pictures with a network trained on pictures."
+            "Outline pictures with a network taught on pictures (`hepar segment fit`)."
         )
+
+
+def outline_volume(volume: Volume, run: Runs) -> NDArray[np.uint8]:
+    """Return where the liver is in a CT volume.
+
+    Args:
+        volume: in HU, with its spacing.
+        run: the liver network, from a grid (z, y, x) of its size to probabilities.
+
+    Returns:
+        (z, y, x) uint8 with 0 and LIVER; all 0 where no liver was found.
+
+    Raises:
+        SegmentError: the volume is a picture or has no spacing.
+    """
+    check_volume(volume.kind, volume.spacing_mm)
+    spacing = volume.spacing_mm or _GRID_MM
     mask = np.zeros(volume.voxels.shape, np.uint8)
-    box = _abdomen(volume.voxels, volume.spacing_mm)
+    box = _abdomen(volume.voxels, spacing)
     if box is None:
         return mask
-    grid = _grey(resample(volume.voxels, volume.spacing_mm, _GRID_MM, box))
-    liver = _largest(_liver_probability(grid, threads))
+    grid = _grey(resample(volume.voxels, spacing, _GRID_MM, box))
+    liver = _largest(_liver_probability(grid, run))
     if liver.any():
         mask[box] = resample_back(liver, mask[box].shape) > _HALF
-        if lesions:
-            mask[_lesions(volume, mask, threads)] = LESION
     return mask
 
 
@@ -89,22 +121,26 @@ def _session(graph: str, threads: int) -> tuple[Any, object]:
 
 
 def _run(graph: str, grid: Floats, threads: int) -> Floats:
-    """Return probabilities of a grid (z, y, x); the networks' axes run right, front and head."""
     session, _ = _session(graph, threads)
+    return answer(session, grid)
+
+
+def answer(session: Any, grid: Floats) -> Floats:
+    """Return probabilities of a grid (z, y, x); the networks' axes run right, front and head."""
     turned = np.ascontiguousarray(grid.transpose(2, 1, 0)[::-1, ::-1])
     (found,) = session.run(["probability"], {"volume": turned[None, None]})
     return np.asarray(found[0, 0, ::-1, ::-1].transpose(2, 1, 0), np.float32)
 
 
-def _liver_probability(grid: Floats, threads: int) -> Floats:
+def _liver_probability(grid: Floats, run: Runs) -> Floats:
     """Return the liver's probability on the grid, 0 beyond what the network answers."""
     inside, shown = zip(*map(_centred, grid.shape, _INPUT), strict=True)
     padded = np.zeros(_INPUT, np.float32)
     padded[shown] = grid[inside]
-    answer = np.zeros(_INPUT, np.float32)
-    answer[(slice(_MARGIN, -_MARGIN),) * 3] = _run("liver_unet_3d", padded, threads)
+    answered = np.zeros(_INPUT, np.float32)
+    answered[(slice(_MARGIN, -_MARGIN),) * 3] = run(padded)
     probability = np.zeros(grid.shape, np.float32)
-    probability[inside] = answer[shown]
+    probability[inside] = answered[shown]
     return probability
 
 
@@ -204,9 +240,9 @@ def _lesion_probability(grid: Floats, threads: int) -> Floats:
         origin = [at - margin for at, margin in zip(start, _LESION_MARGIN, strict=True)]
         source, target = zip(*map(_shared, origin, _LESION_INPUT, grid.shape), strict=True)
         tile[target] = grid[source]
-        answer = _run("liver_lesion_unet", tile, threads)
+        answered = _run("liver_lesion_unet", tile, threads)
         source, target = zip(*map(_shared, start, _LESION_OUTPUT, grid.shape), strict=True)
-        probability[source] = answer[target]
+        probability[source] = answered[target]
     return probability
 
 

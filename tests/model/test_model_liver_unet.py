@@ -8,7 +8,7 @@ from hepar.config import IngestConfig
 from hepar.data import Volume
 from hepar.errors import SegmentError, WeightsNotFoundError
 from hepar.ingest import ingest, read_slices
-from hepar.segment import liver_unet, segment_volume
+from hepar.model import liver_unet, segment_volume
 
 LIVER_HU = 110.0
 
@@ -155,13 +155,13 @@ def test_the_real_network_finds_the_liver_of_a_healthy_donor(real_volume):
 
 
 @pytest.fixture
-def real_volume(shared):
+def real_volume(real_ct):
     """A CT that is not of LiTS, and its liver as radiologists drew it; weights must be at hand."""
     try:
         read_liver_unet()
     except WeightsNotFoundError:
         pytest.skip("run `hepar weights fetch liver-unet` first")
-    manifest = ingest(shared / "chaos_ct_set3_dicom", IngestConfig())
+    manifest = ingest(real_ct / "chaos_ct_set3_dicom", IngestConfig())
     slices = read_slices(manifest, manifest.samples)
     spacing = manifest.samples[0].spacing_mm
     return (

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hepar.segment.resample import axis_weights, resample, resample_back
+from hepar.preprocess.resample import axis_weights, resample, resample_back
 
 WHOLE = (slice(None),) * 3
 
