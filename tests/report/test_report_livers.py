@@ -84,3 +84,9 @@ def test_the_measurements_lie_in_the_folder_or_beside_the_segmenter(tmp_path):
     shutil.move(tmp_path / "segmenter", tmp_path / "alone" / "segmenter")
     assert _segmenter(str(tmp_path / "alone" / "segmenter")) == []
     assert _segmenter("") == []
+
+
+def test_the_pretrained_segmenter_is_not_said_to_be_blind_to_anybody(said):
+    told = said(LESION, model="liver-unet")
+    assert "liver-unet, which may have seen them if they are LiTS's" in told
+    assert "never saw them" not in told

@@ -16,6 +16,10 @@ __all__ = ["Network", "open_session"]
 
 Floats = NDArray[np.float32]
 
+_AT_ONCE = 8
+"""Images in memory inside the network: on a CPU more are no faster, and a lesion finder would take
+3.5 GB for 32 where it takes 1 GB for 8."""
+
 
 def open_session(
     graph: bytes, arrays: Mapping[str, NDArray[Any]], threads: int = 0, *, arena: bool = True
@@ -94,14 +98,14 @@ class Network:
                 "or use the recipe of the network's level."
             )
         # Volumes one by one: ONNX Runtime sums a batch of them in another order than one alone.
-        alone = images.ndim == 5 and len(images) > 1
-        batches = [images[i : i + 1] for i in range(len(images))] if alone else [images]
+        step = 1 if images.ndim == 5 else _AT_ONCE
+        starts = range(0, max(len(images), 1), step)
         try:
             ran = [
-                self._session.run(outputs, {"image": np.ascontiguousarray(batch)})
-                for batch in batches
+                self._session.run(outputs, {"image": np.ascontiguousarray(images[i : i + step])})
+                for i in starts
             ]
-            return [np.concatenate(own) if alone else own[0] for own in zip(*ran, strict=True)]
+            return [np.concatenate(own) for own in zip(*ran, strict=True)]
         except Exception as error:
             raise BackboneError(
                 f"network: expected images large enough for it, got {images.shape[2:]}: {error}"

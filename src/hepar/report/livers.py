@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hepar.backbone import LIVER_UNET
 from hepar.preprocess import read_recipe
 from hepar.report.inputs import ReportInputs
 from hepar.words import counted
 
 __all__ = ["who_outlined"]
+
+
+_UNSEEN = "a segmenter that never saw them"
 
 
 def who_outlined(inputs: ReportInputs) -> list[str]:
@@ -33,9 +37,11 @@ def who_outlined(inputs: ReportInputs) -> list[str]:
         ]
     others = "" if drawn == n else ", outlined by a segmenter in the others"
     said = [f"Liver: drawn by the source's authors in {where}{others}."]
+    known = inputs.run["config"]["segment"]["model"] == LIVER_UNET
+    whose = "liver-unet, which may have seen them if they are LiTS's" if known else _UNSEEN
     said.append(
-        "The drawn ones teach; patients left out are seen through outlines of a segmenter that "
-        "never saw them, as new patients are, and its mistakes count in every number."
+        f"The drawn ones teach; patients left out are seen through outlines of {whose}, as new "
+        "patients are, and its mistakes count in every number."
     )
     sources = inputs.run.get("segmenter") or ()
     if sources:
