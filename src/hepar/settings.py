@@ -24,7 +24,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "ingest.pixels": ("grey", "rgb"),
     "split.unit": ("patient", "image"),
     "head.kind": tuple(HEAD_KINDS),
-    "head.aggregate": ("mean", "top", "max", "attention"),
+    "head.aggregate": ("mean", "top", "max", "noisy-or", "attention"),
     "decide.calibration": ("temperature", "vector", "isotonic", "none"),
     "decide.conformal": ("lac", "aps", "none"),
     "decide.bound": ("estimate", "lower"),

@@ -121,7 +121,17 @@ def test_top_averages_the_slices_least_like_the_most_harmless_label():
     )
 
 
-@given(st.permutations(range(4)), st.sampled_from(["mean", "top", "max"]))
+def test_noisy_or_asks_whether_any_slice_shows_more_than_the_most_harmless_label():
+    found = aggregate(TWO, "noisy-or").probabilities
+    for patient, row in zip(np.unique(TWO.patient_id), found, strict=True):
+        own = TWO.probabilities[TWO.patient_id == patient]
+        assert row[0] == pytest.approx(np.prod(own[:, 0]))
+        rest = own[:, 1:].sum(axis=0)
+        np.testing.assert_allclose(row[1:] * rest.sum(), rest * (1 - row[0]))
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+
+
+@given(st.permutations(range(4)), st.sampled_from(["mean", "top", "max", "noisy-or"]))
 def test_the_order_of_slices_changes_nothing(order, how):
     shuffled = aggregate(TWO.select(np.array(order)), how, 2)
     straight = aggregate(TWO, how, 2)

@@ -95,7 +95,9 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Of the split.", show_default="0")] = None,
     aggregate: Annotated[
         str | None,
-        typer.Option(help="Slices to patient: mean, top, max or attention.", show_default="mean"),
+        typer.Option(
+            help="Slices to patient: mean, top, max, noisy-or or attention.", show_default="mean"
+        ),
     ] = None,
     patient_pattern: Pattern = None,
     patients_unknown: Unknown = False,

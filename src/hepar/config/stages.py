@@ -161,8 +161,9 @@ class HeadConfig:
             what a scanner adds to all of them is gone, and so is what a patient's slices share, a
             label of the whole patient among it: for labels of slices.
         beside: share of each neighbouring slice of the series in a slice's features, 0 to 1/3.
-        aggregate: how slices become a patient: "mean", "top" (mean of the top_k), "max", or
-            "attention" (for a head of that kind).
+        aggregate: how slices become a patient: "mean", "top" (mean of the top_k), "max",
+            "noisy-or" (is any slice not the most harmless label?), or "attention" (for a head of
+            that kind).
         top_k: slices that "top" averages.
 
     Raises:

@@ -256,13 +256,15 @@ def aggregate(predictions: Predictions, how: str = "mean", top_k: int = 3) -> Pr
     "mean" averages the probability vectors of all slices. "top" averages only the `top_k` slices
     with the highest probability of *not the most harmless label* (all of them where a patient has
     fewer), because a small lesion shows on a few slices; "max" is "top" with one slice. Whole
-    vectors are averaged, so they still sum to 1. "attention" averages log-probabilities, weighted
+    vectors are averaged, so they still sum to 1. "noisy-or" takes slices for independent: a patient
+    has the most harmless label if every slice has it, and the rest is shared out in proportion to
+    what slices say of the others. "attention" averages log-probabilities, weighted
     by the softmax of each patient's attention. The patient's reference is the most severe
     reference of its slices.
 
     Args:
         predictions: at slice level.
-        how: "mean", "top", "max" or "attention".
+        how: "mean", "top", "max", "noisy-or" or "attention".
         top_k: slices that "top" averages, at least 1.
 
     Returns:
@@ -292,11 +294,12 @@ def aggregate(predictions: Predictions, how: str = "mean", top_k: int = 3) -> Pr
     most_severe = np.full(len(patients), -1, dtype=np.int64)
     np.maximum.at(most_severe, owner, predictions.reference_index)
     names = np.array([*predictions.labels, ""], dtype=np.str_)  # index -1 is "unknown"
-    probabilities = (
-        _weigh(predictions, owner)
-        if how == "attention"
-        else _pool(predictions.probabilities, owner, keep)
-    )
+    if how == "attention":
+        probabilities = _weigh(predictions, owner)
+    elif how == "noisy-or":
+        probabilities = _noisy_or(predictions.probabilities, owner)
+    else:
+        probabilities = _pool(predictions.probabilities, owner, keep)
     return Predictions(
         sample_id=patients,
         patient_id=patients,
@@ -312,7 +315,7 @@ def aggregate(predictions: Predictions, how: str = "mean", top_k: int = 3) -> Pr
 
 
 def _slices_kept(how: str, top_k: int) -> int | None:
-    known = ("mean", "top", "max", "attention")
+    known = ("mean", "top", "max", "noisy-or", "attention")
     if how not in known:
         raise EvaluateError(
             f"aggregate: expected one of {', '.join(known)}, got {how!r}. {nearest(how, known)}"
@@ -345,6 +348,14 @@ def _weigh(predictions: Predictions, owner: NDArray[np.int64]) -> NDArray[np.flo
     pooled = np.stack([np.bincount(owner, share * column, n) for column in logs.T], axis=1)
     shifted = np.exp(pooled - pooled.max(axis=1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), np.float64)
+
+
+def _noisy_or(probabilities: NDArray[np.float64], owner: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return for each owner the chance that some row is not the most harmless label, shared out."""
+    harmless = np.exp(np.bincount(owner, np.log(np.maximum(probabilities[:, 0], 1e-300))))
+    sums = np.stack([np.bincount(owner, column) for column in probabilities.T[1:]], axis=1)
+    share = sums / np.maximum(sums.sum(axis=1, keepdims=True), 1e-300)
+    return np.concatenate([harmless[:, None], (1 - harmless)[:, None] * share], axis=1)
 
 
 def _pool(

@@ -53,8 +53,8 @@ class Decision:
     """What turns a head's scores into answers, all of it learned from left-out patients.
 
     Attributes:
-        aggregate: how slices become a patient: "mean", "top", "max" or "attention", which weighs
-            the scores as they are before calibration.
+        aggregate: how slices become a patient: "mean", "top", "max", "noisy-or" or "attention",
+            which weighs the scores as they are before calibration.
         top_k: slices that "top" averages.
         slices: calibrates the scores of slices.
         patients: calibrates what slices add up to.
