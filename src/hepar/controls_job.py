@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hepar.cohort_job import PlannedPart, hash_files
 from hepar.data import Manifest, Sample, take_evenly
 from hepar.errors import HeparError, SplitError
-from hepar.fit_job import Job, finder_features, plain_features
+from hepar.model_job import Job, finder_features, plain_features
 from hepar.preprocess import NetworkInput, Recipe, make_recipe
 from hepar.provenance import stamp, write_artefact
 from hepar.split import Split, make_split

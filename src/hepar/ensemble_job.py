@@ -11,9 +11,10 @@ from hepar.cohort_job import Cohort, PlannedPart
 from hepar.config import RunConfig
 from hepar.errors import FitError
 from hepar.explain_job import explain_model
-from hepar.fit_job import Job, decide, guard
+from hepar.fit_job import decide, guard
 from hepar.ledger import Ledger
 from hepar.main_job import evaluate_model, report_model, trust_model
+from hepar.model_job import Job
 from hepar.preprocess import write_recipe
 from hepar.provenance import sha256_file, stamp
 

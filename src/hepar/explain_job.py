@@ -13,7 +13,7 @@ import numpy as np
 from hepar.cohort_job import hash_files
 from hepar.data import take_evenly
 from hepar.explain import LIKELIHOOD, OCCLUSION, Model, lesion_labels, method_of
-from hepar.fit_job import Job, plain_features
+from hepar.model_job import Job, plain_features
 from hepar.provenance import digest, stamp, write_artefact, write_atomic
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hepar.cohort_job import hash_files
-from hepar.fit_job import Job, finders
+from hepar.model_job import Job, finders
 from hepar.provenance import stamp, write_artefact, write_atomic
 
 if TYPE_CHECKING:

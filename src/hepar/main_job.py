@@ -18,9 +18,10 @@ from hepar.data import Manifest, stack_series
 from hepar.errors import ConfigError
 from hepar.explain_job import explain_model
 from hepar.fit.workers import barrier, rank
-from hepar.fit_job import Job, decide, fit, guard, write_recipes
+from hepar.fit_job import decide, fit, guard
 from hepar.ledger import Ledger
 from hepar.lesions_job import search_model
+from hepar.model_job import Job, write_recipes
 from hepar.preprocess import read_recipe
 from hepar.provenance import package_version, read_artefact, sha256_file, stamp, write_artefact
 from hepar.settings import check
