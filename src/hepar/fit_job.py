@@ -240,7 +240,7 @@ def _fit_lesions(job: Job) -> tuple[Any, tuple[Any, ...], Any, tuple[FoldModel, 
     reader = job.reader(planned.recipe)
     weights = planned.weights
     part = Part(planned.recipe, read_graph(weights.graph), weights.arrays, planned.backbone)
-    configs = (config.head, config.backbone)
+    configs = (config.finder, config.head, config.backbone)
     unseen = job.reader(planned.recipe, unseen=True)
     found = fit_finder(part, reader, job.cohort.split, manifest.labels, configs, unseen)
     _refuse_empty(reader)

@@ -108,6 +108,7 @@ class Job:
             {k: v for k, v in config["head"].items() if k not in {"aggregate", "top_k"}},
             config["augment"] if self.trains or self.config.head.views > 1 else None,
             config["finetune"] if self.trains else None,
+            config["finder"] if self.finds else None,
             self.outlines and self.outlines.segmenter.key,
         ]
 

@@ -44,6 +44,8 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "segment.steps": (1, math.inf),
     "segment.batch": (1, math.inf),
     "segment.learning_rate": (1e-12, 10),
+    "finder.pixels": (100, math.inf),
+    "finder.steps": (1, math.inf),
     "segment.seed": (0, 2**32 - 1),
     "recipe.size": (0, 4096),
     "recipe.windows": (1, 16),

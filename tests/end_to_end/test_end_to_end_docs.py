@@ -18,9 +18,10 @@ from hepar.backbone import find_weights
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```([a-z]*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 TRAINED = "recipe.size=64 split.folds=2 evaluate.resamples=100 finetune.epochs=1 augment.views=2"
+TAUGHT = "finder.steps=100 finder.pixels=12000"
 SMALL = {
-    "run": f"{TRAINED} controls.permutations=20 explain.slices=12 explain.checked=2",
-    "compare": TRAINED,
+    "run": f"{TRAINED} {TAUGHT} controls.permutations=20 explain.slices=12 explain.checked=2",
+    "compare": f"{TRAINED} {TAUGHT}",
     "reproduce-paper": TRAINED,
     "fit": "segment.size=64 segment.steps=40 segment.folds=2 evaluate.resamples=100",
 }

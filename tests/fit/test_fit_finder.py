@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hepar.backbone import Network, find_weights, read_graph
-from hepar.config import BackboneConfig, HeadConfig, IngestConfig, SplitConfig
+from hepar.config import BackboneConfig, FinderConfig, HeadConfig, IngestConfig, SplitConfig
 from hepar.errors import FitError
 from hepar.fit.finder import fit_finder, teach
 from hepar.ingest import ingest
@@ -17,17 +17,7 @@ from hepar.phantom import PhantomConfig, write_cohort
 from hepar.preprocess import NetworkInput, make_recipe
 from hepar.split import make_split
 
-SPEED = BackboneConfig(batch=8)
-HEAD = HeadConfig(inner_folds=2)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_steps():
-    """Enough for easy lesions, and soon over."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hepar.fit.finder._STEPS", 100)
-        patch.setattr("hepar.fit.finder._PIXELS", 12_000)
-        yield
+HOW = FinderConfig(pixels=12_000, steps=100), HeadConfig(inner_folds=2), BackboneConfig(batch=8)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +42,7 @@ def found(cohort):
     part = finder(cohort)
     split = make_split(cohort, SplitConfig(folds=3))
     reader = InputReader(cohort, part.recipe)
-    return fit_finder(part, reader, split, cohort.labels, (HEAD, SPEED)), split, reader
+    return fit_finder(part, reader, split, cohort.labels, HOW), split, reader
 
 
 def test_easy_lesions_are_found_in_patients_that_no_finder_saw(cohort, found):
@@ -90,7 +80,7 @@ def test_a_patient_left_out_changes_nothing_of_the_finder_that_answers_for_it(co
                 for image, shown in looked
             ]
 
-    changed = fit_finder(part, Painted(cohort, reader.recipe), split, cohort.labels, (HEAD, SPEED))
+    changed = fit_finder(part, Painted(cohort, reader.recipe), split, cohort.labels, HOW)
     for name, array in result.folds[fold].weights.items():
         np.testing.assert_array_equal(changed.folds[fold].weights[name], array)
     other = (fold + 1) % 3
@@ -105,11 +95,10 @@ def test_masks_without_lesions_are_refused(cohort):
     part = finder(blind)
     split = make_split(blind, SplitConfig(folds=3))
     with pytest.raises(FitError, match=r"expected masks that show lesions.*got 0.*mask_values"):
-        fit_finder(part, InputReader(blind, part.recipe), split, blind.labels, (HEAD, SPEED))
+        fit_finder(part, InputReader(blind, part.recipe), split, blind.labels, HOW)
 
 
-def test_five_perceptrons_in_one_graph_learn_what_pixels_are(monkeypatch):
-    monkeypatch.setattr("hepar.fit.finder._STEPS", 1000)
+def test_five_perceptrons_in_one_graph_learn_what_pixels_are():
     rng = np.random.default_rng(0)
     values = rng.normal(size=(3000, 17)).astype(np.float32) * 3 + 1
     codes = ((values[:, 0] > 1).astype(np.int64) + (values[:, 1] > 4)).astype(np.int64)

@@ -14,6 +14,7 @@ __all__ = [
     "DecideConfig",
     "EvaluateConfig",
     "ExplainConfig",
+    "FinderConfig",
     "FinetuneConfig",
     "HeadConfig",
     "IngestConfig",
@@ -105,6 +106,19 @@ class SegmentConfig:
     batch: int = 16
     learning_rate: float = 1e-3
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class FinderConfig:
+    """How lesion masks teach a lesion finder.
+
+    Attributes:
+        pixels: of lesions, and again of the liver around them, all patients alike.
+        steps: of 512 pixels, at least; all pixels are gone through four times anyway.
+    """
+
+    pixels: int = 120_000
+    steps: int = 1000
 
 
 @dataclass(frozen=True)
@@ -374,6 +388,7 @@ class RunConfig:
     ingest: IngestConfig = field(default_factory=IngestConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     segment: SegmentConfig = field(default_factory=SegmentConfig)
+    finder: FinderConfig = field(default_factory=FinderConfig)
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepar.backbone import BACKBONES, Network, read_graph
-from hepar.config import BackboneConfig, HeadConfig
+from hepar.config import BackboneConfig, FinderConfig, HeadConfig
 from hepar.data import LESION, LIVER, LabelSet, Slice
 from hepar.errors import FitError
 from hepar.evaluate import Predictions
@@ -31,14 +31,8 @@ __all__ = ["Found", "fit_finder"]
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-_PIXELS = 120_000
-"""Of lesions, and again of the liver around them, that a finder learns from: all patients alike."""
-
 _HIDDEN = (32, 16)
 _EPOCHS = 4
-_STEPS = 1000
-"""At least: a small cohort is gone through more often."""
-
 _BATCH = 512
 _DECAY = 0.1
 _MEMBERS = 5
@@ -70,7 +64,7 @@ def fit_finder(
     reader: InputReader,
     split: Split,
     labels: LabelSet,
-    configs: tuple[HeadConfig, BackboneConfig],
+    configs: tuple[FinderConfig, HeadConfig, BackboneConfig],
     unseen: InputReader | None = None,
 ) -> Found:
     """Teach a finder per fold and one on all train patients, and predict every sample once.
@@ -85,14 +79,14 @@ def fit_finder(
         reader: of the cohort, by the part's recipe.
         split: places every patient.
         labels: the label set.
-        configs: of the head, and of reading and running.
+        configs: of the finder, of the head, and of reading and running.
         unseen: of the cohort as new patients are seen, to predict from; None for the same. A slice
             in which it finds no liver has no lesion either.
 
     Raises:
         FitError: masks show no lesions, or lesions of more than four labels.
     """
-    cohort = _read(part, reader, labels, configs[1])
+    cohort = _read(part, reader, labels, configs)
     return _Folds(part, cohort, split, labels, configs, unseen or reader).run()
 
 
@@ -123,8 +117,14 @@ class _Cohort:
         return np.stack(self.reader(rows))
 
 
-def _read(part: Part, reader: InputReader, labels: LabelSet, config: BackboneConfig) -> _Cohort:
+def _read(
+    part: Part,
+    reader: InputReader,
+    labels: LabelSet,
+    configs: tuple[FinderConfig, HeadConfig, BackboneConfig],
+) -> _Cohort:
     """Draw pixels of lesions and of the liver around them, as many of each patient."""
+    finder, _, config = configs
     network = Network(part.graph, part.weights, config.threads)
     samples = reader.manifest.samples
     slices_of = Counter(sample.patient_id for sample in samples)
@@ -139,7 +139,7 @@ def _read(part: Part, reader: InputReader, labels: LabelSet, config: BackboneCon
         image = np.ascontiguousarray(shown.pixels.transpose(2, 0, 1), np.float32)
         if keep:
             kept[i] = image
-        most = max(1, _PIXELS // (len(slices_of) * slices_of[samples[i].patient_id]))
+        most = max(1, finder.pixels // (len(slices_of) * slices_of[samples[i].patient_id]))
         lesion, healthy = _draw(shown, most, rng)
         drawn = np.concatenate([lesion, healthy])
         known = network.value("pixels", image[None])[0]
@@ -198,7 +198,7 @@ class _Folds:
     cohort: _Cohort
     split: Split
     labels: LabelSet
-    configs: tuple[HeadConfig, BackboneConfig]
+    configs: tuple[FinderConfig, HeadConfig, BackboneConfig]
     unseen: InputReader
 
     def run(self) -> Found:
@@ -248,20 +248,21 @@ class _Folds:
             taught = rows[~out] if len(names) > 1 else rows
             features[out] = self._features(self._teach(taught), rows[out])
         codes = np.array([self.labels.index(samples[int(i)].label) for i in rows])
-        head = fit_head(features, codes, patients.tolist(), self.labels, self.configs[0])
+        head = fit_head(features, codes, patients.tolist(), self.labels, self.configs[1])
         return self._teach(rows), head
 
     def _teach(self, rows: Ints) -> dict[str, Floats]:
         """Return the arrays of a finder taught by the pixels of some slices."""
         own = np.isin(self.cohort.sample, rows)
-        return teach(self.cohort.values[own], self.cohort.codes[own], len(self.cohort.lesions))
+        values, codes = self.cohort.values[own], self.cohort.codes[own]
+        return teach(values, codes, len(self.cohort.lesions), self.configs[0].steps)
 
     def _features(
         self, arrays: Mapping[str, Floats], rows: Sequence[int] | Ints, *, new: bool = False
     ) -> Floats:
         """Return features (m, d); of slices as new patients' are seen, where `new`."""
-        network = Network(self._graph, {**self.part.weights, **arrays}, self.configs[1].threads)
-        batch = self.configs[1].batch
+        network = Network(self._graph, {**self.part.weights, **arrays}, self.configs[2].threads)
+        batch = self.configs[2].batch
         chosen = [int(row) for row in rows]
         batches = [chosen[at : at + batch] for at in range(0, len(chosen), batch)]
         from_new = new and not self.unseen.drawn
@@ -274,16 +275,17 @@ class _Folds:
             ]
         )
         samples = [self.cohort.reader.manifest.samples[row] for row in chosen]
-        return in_context(features[:, None], samples, beside=self.configs[0].beside)[:, 0]
+        return in_context(features[:, None], samples, beside=self.configs[1].beside)[:, 0]
 
 
-def teach(values: Floats, codes: Ints, n_lesions: int) -> dict[str, Floats]:
+def teach(values: Floats, codes: Ints, n_lesions: int, steps: int = 1000) -> dict[str, Floats]:
     """Return the arrays of a finder: five perceptrons side by side, their logits averaged.
 
     Args:
         values: (p, d) what is known of each pixel.
         codes: (p,) 0 for liver, 1 to n for lesions of each label; a missing one is never said.
         n_lesions: n.
+        steps: of 512 pixels, at least.
     """
     from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
@@ -296,7 +298,9 @@ def teach(values: Floats, codes: Ints, n_lesions: int) -> dict[str, Floats]:
         ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
         warnings.simplefilter("ignore", ConvergenceWarning)
-        networks = list(pool.map(lambda seed: _perceptron(scaled, codes, seed), range(_MEMBERS)))
+        networks = list(
+            pool.map(lambda seed: _perceptron(scaled, codes, seed, steps), range(_MEMBERS))
+        )
     first, second, last = (
         [network[number] for network in networks] for number in range(len(networks[0]))
     )
@@ -327,11 +331,11 @@ def teach(values: Floats, codes: Ints, n_lesions: int) -> dict[str, Floats]:
     return arrays
 
 
-def _perceptron(values: Floats, codes: Ints, seed: int) -> list[tuple[Any, Any]]:
+def _perceptron(values: Floats, codes: Ints, seed: int, steps: int) -> list[tuple[Any, Any]]:
     """Return matrix and bias of each layer; the last has a column a code that occurs."""
     from sklearn.neural_network import MLPClassifier
 
-    epochs = max(_EPOCHS, -(-_STEPS * _BATCH // len(values)))
+    epochs = max(_EPOCHS, -(-steps * _BATCH // len(values)))
     network = MLPClassifier(
         _HIDDEN,
         alpha=_DECAY,
