@@ -20,6 +20,12 @@ from hepar.data import LabelSet, Manifest, Sample
 settings.register_profile("hepar", deadline=None)  # no test is timed
 settings.load_profile("hepar")
 
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+if WORKER and hasattr(os, "sched_setaffinity"):
+    # A core each: threads of two workers that wait for one another by spinning take twice as long.
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(WORKER.removeprefix("gw")) % len(cores)]})
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 import warnings
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from hepar.errors import BackboneError
 
 NAMES = list(BACKBONES)
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
-sys.path.insert(0, str(TOOLS))
 
 
 def images(name: str, side: int, n: int = 2) -> np.ndarray:

@@ -20,10 +20,10 @@ FENCE = re.compile(r"^```([a-z]*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 TRAINED = "recipe.size=64 split.folds=2 evaluate.resamples=100 finetune.epochs=1 augment.views=2"
 TAUGHT = "finder.steps=100 finder.pixels=12000"
 SMALL = {
-    "run": f"{TRAINED} {TAUGHT} controls.permutations=20 explain.slices=12 explain.checked=2",
+    "run": f"{TRAINED} {TAUGHT} controls.permutations=20 explain.slices=4 explain.checked=2",
     "compare": f"{TRAINED} {TAUGHT}",
     "reproduce-paper": TRAINED,
-    "fit": "segment.size=64 segment.steps=40 segment.folds=2 evaluate.resamples=100",
+    "fit": "segment.size=64 segment.steps=15 segment.batch=8 segment.folds=2 evaluate.resamples=100",
 }
 PAGES = ["README", "docs/tutorial", "docs/explanations", "docs/reproduction"]
 HOW_TO = [
