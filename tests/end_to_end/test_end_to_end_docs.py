@@ -23,7 +23,7 @@ SMALL = {
     "run": f"{TRAINED} {TAUGHT} controls.permutations=20 explain.slices=4 explain.checked=2",
     "compare": f"{TRAINED} {TAUGHT}",
     "reproduce-paper": TRAINED,
-    "fit": "segment.size=64 segment.steps=15 segment.batch=8 segment.folds=2 evaluate.resamples=100",
+    "fit": "segment.size=64 segment.steps=15 segment.batch=8 segment.folds=2",
 }
 PAGES = ["README", "docs/tutorial", "docs/explanations", "docs/reproduction"]
 HOW_TO = [
