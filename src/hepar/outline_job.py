@@ -51,7 +51,8 @@ def outline_files(
         config: batch, workers and threads.
 
     Returns:
-        A record a series: patient_id, slices, and volumes in ml (None without spacing).
+        A record a series: patient_id, slices, and volumes in ml (None without spacing), of
+        lesions where the model finds any.
 
     Raises:
         BundleError: the folder holds neither, or the bundle has no segmenter.
@@ -78,7 +79,7 @@ def outline_files(
         except HeparError as error:
             failed.append((samples[0].patient_id, error))
             continue
-        rows.append(_row(samples, masks))
+        rows.append(_row(samples, masks, finds=outliner.finder is not None))
     if not rows:
         raise failed[0][1]
     written.finish()
@@ -99,16 +100,20 @@ def outline_files(
     return rows
 
 
-def _row(samples: Sequence[Sample], masks: Sequence[Mask]) -> dict[str, Any]:
+def _row(samples: Sequence[Sample], masks: Sequence[Mask], *, finds: bool) -> dict[str, Any]:
+    """Return what is told of a series; nothing of lesions where nobody looked for them."""
     spacing = samples[0].spacing_mm
     voxel = float(np.prod(spacing)) / 1000 if spacing and spacing[0] else None
+    lesions = {
+        "lesion_ml": voxel and round(sum(int((m == LESION).sum()) for m in masks) * voxel, 2),
+        "with_lesion": sum(bool((mask == LESION).any()) for mask in masks),
+    }
     return {
         "patient_id": samples[0].patient_id,
         "slices": len(samples),
         "with_liver": sum(bool(mask.any()) for mask in masks),
         "liver_ml": voxel and round(sum(int((m > 0).sum()) for m in masks) * voxel, 1),
-        "lesion_ml": voxel and round(sum(int((m == LESION).sum()) for m in masks) * voxel, 2),
-        "with_lesion": sum(bool((mask == LESION).any()) for mask in masks),
+        **(lesions if finds else {}),
     }
 
 

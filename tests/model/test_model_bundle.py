@@ -149,3 +149,10 @@ def test_a_changed_threshold_is_noticed(bundle_folder):
     path.write_text(json.dumps(document))
     with pytest.raises(BundleError, match=r"decision.json: expected the file as written"):
         read_bundle(bundle_folder)
+
+
+def test_the_folder_of_a_run_is_told_from_its_bundle(tmp_path):
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "bundle.json").write_text("{}")
+    with pytest.raises(BundleError, match="got the folder of a run"):
+        read_bundle(tmp_path)

@@ -129,3 +129,11 @@ def test_a_bundle_carries_its_segmenter(small_bundle, segmenter, pictures, tmp_p
 def test_a_bundle_is_no_segmenter_for_a_run(bundle_folder):
     with pytest.raises(BundleError, match="got a bundle: the segmenter in it has"):
         read_segmenter(bundle_folder)
+
+
+def test_a_fit_that_was_interrupted_is_told_from_a_wrong_folder(tmp_path):
+    (tmp_path / "job" / "folds").mkdir(parents=True)
+    with pytest.raises(BundleError, match="got a fit that is not finished"):
+        read_segmenter(tmp_path / "job")
+    with pytest.raises(BundleError, match=r"segmenter\.json, got none"):
+        read_segmenter(tmp_path)

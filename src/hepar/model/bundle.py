@@ -375,6 +375,10 @@ def read_bundle(folder: Path) -> Bundle:
             f"{folder}: expected a bundle of one model, got one of several findings. Name one of "
             f"its folders: {own}."
         )
+    if (folder / "bundle" / "bundle.json").is_file():
+        raise BundleError(
+            f"{folder}: expected a bundle, got the folder of a run. Name {folder / 'bundle'}."
+        )
     if not (folder / "bundle.json").is_file():
         raise BundleError(
             f"{folder}: expected a bundle folder with bundle.json, got none. "

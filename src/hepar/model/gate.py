@@ -218,9 +218,9 @@ def _distance_reason(score: float, kind: str) -> str:
         return "its features are not finite numbers: damaged pixels?"
     if score <= 1:
         return ""
-    what, guess = "slices", "not an abdominal CT at liver level?"
+    what, guess = "slices", "perhaps no abdominal CT at liver level"
     if kind == "rgb":
-        what, guess = "tiles", "another tissue, stain or magnification?"
+        what, guess = "tiles", "perhaps another tissue, stain or magnification"
     return f"unlike the training {what} (distance {max(score, 1.01):.2f} times the limit): {guess}"
 
 

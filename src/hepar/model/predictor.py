@@ -163,7 +163,10 @@ class Predictor:
         )
         slices, patients = bundle.decision.decide(scores)
         answers = bundle.decision.answer(patients)
-        findings = _findings(bundle, readers, empty)
+        findings = (
+            *_findings(bundle, readers, empty),
+            *(Finding("untested", "bundle", note, "note") for note in bundle.decision.notes),
+        )
         gone: tuple[str, ...] = ()
         if gate and bundle.gate:
             slices_of = unstack_series(manifest)

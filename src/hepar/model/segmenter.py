@@ -124,6 +124,11 @@ def read_segmenter(folder: Path) -> Segmenter:
             f"{folder}: expected the folder of `hepar segment fit`, got a bundle: the segmenter in "
             "it has no networks for patients that taught it. Name the folder that it came from."
         )
+    if not (place / "segmenter.json").is_file() and (folder / "folds").is_dir():
+        raise BundleError(
+            f"{folder}: expected a segmenter, got a fit that is not finished. Call the same "
+            "`hepar segment fit` again: it goes on where it stopped."
+        )
     if not (place / "segmenter.json").is_file():
         raise BundleError(
             f"{folder}: expected a segmenter with segmenter.json, got none. "

@@ -22,6 +22,8 @@ def who_outlined(inputs: ReportInputs) -> list[str]:
     Args:
         inputs: of the run; `run.json` says what is known of its segmenter.
     """
+    if all(sample.kind == "rgb" for sample in inputs.manifest.samples):
+        return []
     paths = sorted(inputs.folder.glob("recipe*.json"))
     if not any(read_recipe(path).needs_mask for path in paths):
         return ["Liver: outlined by nobody. The network sees whole slices and no mask."]
