@@ -387,7 +387,7 @@ def test_images_of_unknown_patients_need_more_rows_than_patients_do():
     images = replace(table, unit="image")
     done, calibrator = calibrate_out_of_fold(images, "temperature")
     assert done is images
-    assert "20 images with 'a', and temperature needs 30 of each label" in calibrator.reason
+    assert "25 images with 'a', and temperature needs 30 of each label" in calibrator.reason
 
 
 def test_a_patient_in_two_folds_is_refused():
@@ -406,7 +406,7 @@ def test_rows_that_no_one_left_out_teach_nothing(fold):
     )
     assert calibrator.method == "none"
     assert calibrator.reason == (
-        "0 patients with 'a', and temperature needs 10 of each label"
+        "without fold '0': 0 patients with 'a', and temperature needs 10 of each label"
         if fold
         else "no patient was left out"
     )

@@ -232,7 +232,11 @@ def calibrate_out_of_fold(predictions: Predictions, method: str) -> tuple[Predic
     if method == "none" or not rest:
         reason = "not asked for" if method == "none" else "no patient was left out"
         return predictions, Calibrator(reason=reason)
-    reasons = [_why_not(table, method) for table in (*rest.values(), learn)]
+    lacking = ((fold, _why_not(table, method)) for fold, table in rest.items())
+    reasons = [
+        _why_not(learn, method),
+        *(f"without fold {fold!r}: {why}" for fold, why in lacking if why),
+    ]
     if any(reasons):
         return predictions, Calibrator(reason=next(filter(None, reasons)))
     ships = _learn(learn, method)
