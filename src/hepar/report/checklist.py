@@ -108,7 +108,7 @@ ITEMS: tuple[Item, ...] = (
         "12, 21",
         "15",
         "25, 26, 27",
-        "record.json: settings; report: What was done; report: Training",
+        "record.json: settings; report: What was done; report: Training (of trained networks)",
     ),
     Item(
         "Class imbalance",
@@ -154,7 +154,7 @@ ITEMS: tuple[Item, ...] = (
         "14, 23",
         "21, 23",
         "30, 37",
-        "trust.json: subgroups; report: For whom it holds",
+        "trust.json: subgroups; report: For whom it holds (of groups in the table)",
         "trust",
         "age, sex and origin, where the source table has no such columns",
     ),
