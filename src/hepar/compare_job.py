@@ -12,6 +12,7 @@ from typing import Any
 
 from hepar.backbone import BACKBONES
 from hepar.cohort_job import Cohort, PlannedPart, new_ledger, prepare
+from hepar.cohort_job import plan as plan_networks
 from hepar.compare_plan import ComparePlan, ModelPlan, folder_name
 from hepar.config import RunConfig, SplitConfig
 from hepar.data import Manifest, write_manifest
@@ -75,7 +76,11 @@ def compare(source: Path, out: Path, plan: ComparePlan, command: str = "") -> Pa
     if plan.models[0].config.ingest.findings:
         return _compare_findings(source, plan, single, ledger)
     cohort, plans = prepare(source, ledger, list(single.values()))
-    return _compare(plan, cohort, dict(zip(single, plans, strict=True)), ledger, ledger.folder)
+    networks = dict(zip(single, plans, strict=True))
+    if plan.rule and all(part.recipe.needs_mask for parts in plans for part in parts):
+        networks[plan.rule.name] = plan_networks(cohort.manifest, plan.rule.config)
+        plan = dataclasses.replace(plan, models=(*plan.models, plan.rule))
+    return _compare(plan, cohort, networks, ledger, ledger.folder)
 
 
 def _compare_findings(

@@ -42,10 +42,13 @@ class ComparePlan:
     Attributes:
         models: in the order of fitting.
         seeds: of training; a model that draws nothing at random is fitted once.
+        rule: the darkest point, to be compared, too, where livers are drawn; None where somebody
+            has said what is compared.
     """
 
     models: tuple[ModelPlan, ...]
     seeds: tuple[int, ...]
+    rule: ModelPlan | None = None
 
 
 def read_plan(
@@ -98,7 +101,9 @@ def read_plan(
         raise ConfigError(
             f"compare: expected names that make different folders, got two for {twice[0]!r}."
         )
-    return ComparePlan(tuple(models), _seeds(seeds or document.get("seeds", (0,))))
+    said = bool(document.get("models") or names) or models[0].config.recipe.name != "auto"
+    rule = None if said else _model("rule", {"level": "rule"}, base, [])
+    return ComparePlan(tuple(models), _seeds(seeds or document.get("seeds", (0,))), rule)
 
 
 def folder_name(name: str) -> str:

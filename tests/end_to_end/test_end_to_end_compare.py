@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from hepar.backbone import Network
+from hepar.compare_job import compare
 from hepar.compare_plan import read_plan
 from hepar.data import read_manifest
 from hepar.errors import ConfigError, HeparError
@@ -227,3 +228,14 @@ def test_short_names_say_what_they_mean():
         read_plan(names=["vgg16", "vgg16"])
     with pytest.raises(ConfigError, match="different whole numbers"):
         read_plan(names=["vgg16"], seeds="1,x")
+
+
+def test_the_rule_is_compared_where_nobody_says_what_is(cohort, tmp_path):
+    rule = read_plan().rule
+    assert rule.config.backbone.name == "darkest_point"
+    assert read_plan(names=["vgg16"]).rule is None
+    assert read_plan(settings={"recipe": {"name": "picture"}}).rule is None
+    quick = {"recipe": {"size": 64}, "split": {"folds": 2}, "evaluate": {"resamples": 100}}
+    page = compare(cohort / "nifti" / "index.csv", tmp_path / "masks", read_plan(settings=quick))
+    rows = (page.parent / "comparison.csv").read_text().splitlines()[1:]
+    assert any(row.startswith("rule,") for row in rows)
