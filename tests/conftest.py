@@ -22,7 +22,7 @@ settings.load_profile("hepar")
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 if WORKER and hasattr(os, "sched_setaffinity"):
-    # A core each: threads of two workers that wait for one another by spinning take twice as long.
+    # A core each: threads of two workers wait for one another by spinning, and both lose by it.
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[int(WORKER.removeprefix("gw")) % len(cores)]})
 

@@ -29,10 +29,12 @@ __all__ = [
     "Cohort",
     "PlannedPart",
     "audit_source",
+    "cohort_of",
     "hash_files",
     "new_ledger",
     "plan",
     "prepare",
+    "prepare_findings",
 ]
 
 _NAMED = 5
@@ -119,6 +121,44 @@ def prepare(
         if configs[0].segment.model:
             manifest = _without_outline(manifest, configs[0], ledger.folder / "outlines")
     return Cohort(manifest, _split(manifest, ledger, configs[0], divide)), plans
+
+
+def prepare_findings(
+    source: Path, ledger: Ledger, configs: Sequence[RunConfig]
+) -> tuple[Cohort, list[tuple[PlannedPart, ...]], tuple[str, ...]]:
+    """Ingest and split a source of several findings, all of them on one split.
+
+    Args:
+        source: a table with a column of 0 and 1 for each finding.
+        ledger: as in `prepare`.
+        configs: of the models; findings are the first one's.
+
+    Returns:
+        The cohort, each model's networks, and the names of the findings.
+    """
+    from hepar.ingest import findings_of
+    from hepar.split import split_findings
+
+    asked = configs[0].ingest
+
+    def divide(manifest: Manifest, split: SplitConfig) -> Split:
+        return split_findings(manifest, findings_of(manifest.samples, asked), split)
+
+    cohort, plans = prepare(source, ledger, configs, divide)
+    return cohort, plans, findings_of(cohort.manifest.samples, asked)
+
+
+def cohort_of(finding: str, names: Sequence[str], cohort: Cohort) -> Cohort:
+    """Return the cohort of one finding of several, on the same split.
+
+    Raises:
+        ConfigError: fewer than two patients have it, or have it not.
+    """
+    from hepar.ingest import manifest_of
+
+    manifest = manifest_of(finding, names, cohort.manifest)
+    places = {patient: cohort.split.assignments[patient] for patient in manifest.patients}
+    return Cohort(manifest, dataclasses.replace(cohort.split, assignments=places))
 
 
 def audit_source(source: Path, ledger: Ledger, config: RunConfig) -> tuple[Manifest, Audit]:

@@ -11,21 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from hepar.backbone import BACKBONES
-from hepar.cohort_job import Cohort, PlannedPart, new_ledger, prepare
+from hepar.cohort_job import Cohort, PlannedPart, cohort_of, new_ledger, prepare, prepare_findings
 from hepar.cohort_job import plan as plan_networks
 from hepar.compare_plan import ComparePlan, ModelPlan, folder_name
-from hepar.config import RunConfig, SplitConfig
-from hepar.data import Manifest, write_manifest
+from hepar.config import RunConfig
+from hepar.data import write_manifest
 from hepar.errors import ConfigError, HeparError
 from hepar.fit import needs_training
 from hepar.fit.workers import world_size
-from hepar.ingest import findings_of, manifest_of
 from hepar.ledger import Ledger
 from hepar.main_job import fit_model
 from hepar.progress import LOG
 from hepar.provenance import read_artefact, sha256_file, stamp, write_artefact
 from hepar.settings import check
-from hepar.split import Split, split_findings, write_split
+from hepar.split import write_split
 
 __all__ = ["compare", "unlike_recipes"]
 
@@ -89,14 +88,8 @@ def _compare_findings(
     """Compare models on every finding, all on one split, and list the pages."""
     from hepar.report import write_comparisons
 
-    config = plan.models[0].config
-
-    def divide(manifest: Manifest, split: SplitConfig) -> Split:
-        return split_findings(manifest, findings_of(manifest.samples, config.ingest), split)
-
-    cohort, plans = prepare(source, ledger, list(single.values()), divide)
+    cohort, plans, names = prepare_findings(source, ledger, list(single.values()))
     parts = dict(zip(single, plans, strict=True))
-    names = findings_of(cohort.manifest.samples, config.ingest)
     failed: list[str] = []
     done: dict[str, str] = {}
     for name in names:
@@ -122,9 +115,8 @@ def _compare_findings(
 
 def _finding(name: str, names: Sequence[str], cohort: Cohort, ledger: Ledger) -> Cohort:
     """Return the cohort of one finding, written to its folder."""
-    manifest = manifest_of(name, names, cohort.manifest)
-    places = {p: cohort.split.assignments[p] for p in manifest.patients}
-    own = Cohort(manifest, dataclasses.replace(cohort.split, assignments=places))
+    own = cohort_of(name, names, cohort)
+    manifest, places = own.manifest, own.split.assignments
     rows = [[s.sample_id, s.patient_id, s.label] for s in manifest.samples]
     assigned = {p: [a.partition, a.fold] for p, a in sorted(places.items())}
 

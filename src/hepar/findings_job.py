@@ -10,19 +10,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hepar.cohort_job import Cohort, PlannedPart, new_ledger, prepare
+from hepar.cohort_job import Cohort, PlannedPart, cohort_of, new_ledger, prepare_findings
 from hepar.compare_plan import folder_name
-from hepar.config import RunConfig, SplitConfig
+from hepar.config import RunConfig
 from hepar.data import Manifest, write_manifest
 from hepar.errors import ConfigError, HeparError
 from hepar.fit.workers import world_size
-from hepar.ingest import findings_of, manifest_of
 from hepar.ledger import Ledger
 from hepar.main_job import fit_model, write_record
 from hepar.progress import LOG
 from hepar.provenance import digest, read_artefact, sha256_file, stamp, write_artefact, write_atomic
 from hepar.settings import check
-from hepar.split import Split, split_findings, write_split
+from hepar.split import write_split
 
 __all__ = ["run_findings"]
 
@@ -55,12 +54,8 @@ def run_findings(source: Path, out: Path, config: RunConfig, command: str = "") 
         raise ConfigError(f"findings: expected one process, got {world_size()}.")
     ledger = new_ledger(out, command)
 
-    def divide(manifest: Manifest, split: SplitConfig) -> Split:
-        return split_findings(manifest, findings_of(manifest.samples, config.ingest), split)
-
-    cohort, (parts,) = prepare(source, ledger, [config], divide)
+    cohort, (parts,), names = prepare_findings(source, ledger, [config])
     write_record(source, ledger, config)
-    names = findings_of(cohort.manifest.samples, config.ingest)
     folders = {folder_name(name).strip(".-") for name in names}
     if len(folders) < len(names) or "" in folders:
         raise ConfigError(
@@ -92,7 +87,7 @@ def _fit(
     config: RunConfig,
 ) -> Path:
     """Fit one finding; return its folder."""
-    own = _cohort_of(name, names, cohort)
+    own = cohort_of(name, names, cohort)
     folder = ledger.folder / "findings" / folder_name(name)
     within = new_ledger(folder, ledger.command)
     rows = [[s.sample_id, s.patient_id, s.label] for s in own.manifest.samples]
@@ -112,12 +107,6 @@ def _fit(
     within.stage("cohort", inputs, [*outputs, *["audit.json"] * audited], work)
     fit_model(own, parts, within, config, cache=ledger.folder)
     return folder
-
-
-def _cohort_of(name: str, names: Sequence[str], cohort: Cohort) -> Cohort:
-    manifest = manifest_of(name, names, cohort.manifest)
-    places = {p: cohort.split.assignments[p] for p in manifest.patients}
-    return Cohort(manifest, dataclasses.replace(cohort.split, assignments=places))
 
 
 def _write_bundle(done: Mapping[str, Path], ledger: Ledger) -> None:

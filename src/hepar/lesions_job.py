@@ -41,7 +41,9 @@ def search_model(job: Job) -> None:
     if not job.finds:
         path.unlink(missing_ok=True)
         return
-    inputs = [job.inputs(), hash_files(job.ledger, "folds.safetensors")]
+    from hepar.model import LIKELY
+
+    inputs = [job.inputs(), LIKELY, hash_files(job.ledger, "folds.safetensors")]
     outputs = ["lesions.json", "bundle/lesions.json"]
     job.ledger.stage("lesions", inputs, outputs, lambda: _work(job))
 

@@ -240,7 +240,7 @@ def _row(overlap: Overlap) -> dict[str, Any]:
         "n_slices": overlap.n_slices,
         "dice": round(overlap.dice, 4),
         "volume_error": "" if error is None else round(error, 4),
-        "worst_slice": round(overlap.worst, 4),
+        "worst_slice": "" if overlap.worst is None else round(overlap.worst, 4),
     }
 
 

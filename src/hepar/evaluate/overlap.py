@@ -20,8 +20,9 @@ class Overlap:
         drawn: pixels that somebody drew.
         found: pixels that were found.
         both: pixels in both.
-        n_slices: slices compared.
-        worst: least Dice coefficient of a slice with 1 % of the drawn pixels or more.
+        n_slices: slices compared, one by one.
+        worst: least Dice coefficient of a slice with 1 % of the drawn pixels or more; None where no
+            slice was compared.
     """
 
     patient_id: str
@@ -29,7 +30,7 @@ class Overlap:
     found: int
     both: int
     n_slices: int = 0
-    worst: float = 1.0
+    worst: float | None = None
 
     @property
     def dice(self) -> float:
